@@ -1,0 +1,18 @@
+"""Replay: how much of the earlier domains comes back. A policy is one file, one class and one line in ``REPLAY``."""
+
+from __future__ import annotations
+
+from composer.replay.base import ReplayPolicy
+from composer.replay.distance import DistanceReplay
+from composer.replay.none import NoReplay
+from composer.replay.random import RandomReplay
+from composer.replay.stratified import StratifiedReplay
+
+__all__ = ["REPLAY", "ReplayPolicy"]
+
+REPLAY: dict[str, type[ReplayPolicy]] = {
+    "none": NoReplay,
+    "random": RandomReplay,
+    "stratified": StratifiedReplay,
+    "distance": DistanceReplay,
+}

@@ -1,0 +1,14 @@
+"""Selectors: which rows of a domain come first. A selector is one file, one class and one line in ``SELECTORS``."""
+
+from __future__ import annotations
+
+from composer.select.base import Selector
+from composer.select.instruction import InstructionSelector
+from composer.select.uniform import UniformSelector
+
+__all__ = ["SELECTORS", "Selector"]
+
+SELECTORS: dict[str, type[Selector]] = {
+    "uniform": UniformSelector,
+    "instruction": InstructionSelector,
+}

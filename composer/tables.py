@@ -1,0 +1,91 @@
+"""The columns of every table on disk, and the one check that a frame has them.
+
+``messages`` is a list of (role, content); ids are hex digits of blake2b over canonical content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+
+from composer.errors import StoreError
+
+MESSAGE = pl.Struct({"role": pl.String, "content": pl.String})
+
+Schema = Mapping[str, pl.DataType | type[pl.DataType]]
+
+SAMPLE: Schema = {
+    "sample_id": pl.String,  # 16 hex digits of the messages
+    "source": pl.String,
+    "domain": pl.String,
+    "role": pl.String,  # target, replay, validation or reference
+    "instruction_id": pl.String,  # 16 hex digits of the instruction's text
+    "messages": pl.List(MESSAGE),
+    "n_tokens": pl.UInt32,
+    "n_loss_tokens": pl.UInt32,
+    "license": pl.String,
+}
+INSTRUCTION: Schema = {"instruction_id": pl.String, "text": pl.String}
+DROPPED: Schema = {"source": pl.String, "row": pl.UInt64, "reason": pl.String, "text": pl.String}
+EMBEDDING: Schema = {"instruction_id": pl.String, "vector": pl.List(pl.Float32)}
+TAGS: Schema = {"instruction_id": pl.String, "tags": pl.List(pl.String)}
+SCORE: Schema = {"sample_id": pl.String, "score": pl.String, "value": pl.Float64}
+COMPLETION: Schema = {"sample": pl.UInt32, "text": pl.String, "n_tokens": pl.UInt32, "finished": pl.Boolean}
+COMPOSITION: Schema = {
+    "position": pl.UInt64,
+    "rank": pl.UInt32,  # place of the row in its selector's order
+    "sample_id": pl.String,
+    "source": pl.String,
+    "domain": pl.String,
+    "phase": pl.UInt32,
+    "repeat": pl.UInt32,  # 0 on the first pass over the domain
+    "is_replay": pl.Boolean,
+    "n_tokens": pl.UInt32,
+    "n_loss_tokens": pl.UInt32,
+}
+TRACE: Schema = {
+    "step": pl.UInt32,
+    "position": pl.UInt64,
+    "domain": pl.String,
+    "weight": pl.Float64,
+    "loss_nats": pl.Float64,
+    "n_tokens": pl.UInt64,
+}
+EVALUATION: Schema = {
+    "domain": pl.String,
+    "sample_id": pl.String,
+    "loss_nats": pl.Float64,  # sum over the sample's loss tokens
+    "n_loss_tokens": pl.UInt32,
+    "exact": pl.Boolean,
+}
+
+
+def check(frame: pl.DataFrame, schema: Schema, *, where: str) -> pl.DataFrame:
+    """Return the frame with exactly the schema's columns, in its order.
+
+    Raises
+    ------
+    StoreError
+        Where a column is missing, unknown or of another type.
+    """
+    wanted = pl.Schema(schema)
+    if missing := [name for name in wanted if name not in frame.columns]:
+        raise StoreError("missing columns", where=where, expected=", ".join(wanted), got=f"no {', '.join(missing)}")
+    if unknown := [name for name in frame.columns if name not in wanted]:
+        raise StoreError("unknown columns", where=where, expected=", ".join(wanted), got=", ".join(unknown))
+    for name, dtype in wanted.items():
+        if frame.schema[name] != dtype:
+            raise StoreError(f"column {name}", where=where, expected=str(dtype), got=str(frame.schema[name]))
+    return frame.select(list(wanted))
+
+
+def write(frame: pl.DataFrame, path: Path, schema: Schema) -> None:
+    """Check a frame and write it as zstd Parquet, byte for byte the same for the same frame."""
+    check(frame, schema, where=path.name).write_parquet(path, compression="zstd", compression_level=3)
+
+
+def read(path: Path, schema: Schema) -> pl.DataFrame:
+    """Read a table and check it against its schema."""
+    return check(pl.read_parquet(path), schema, where=str(path))

@@ -1,0 +1,13 @@
+"""Training: a composition becomes an adapter or a model, and a small base model is made where none is at hand.
+
+`train` walks a composition in its own order and writes down what each domain lost on the way; an `Adapter` says which
+parameters move and how they are saved; `pretrain` makes a base model of known mixture. Heavy libraries load on the first call.
+"""
+
+from __future__ import annotations
+
+from composer.train.adapters import ADAPTERS, Adapter
+from composer.train.pretrain import Base, pretrain
+from composer.train.train import Train, train
+
+__all__ = ["ADAPTERS", "Adapter", "Base", "Train", "pretrain", "train"]

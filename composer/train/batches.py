@@ -1,0 +1,133 @@
+"""Composition rows as token rows, and token rows as the batches of the optimiser's steps.
+
+A step's batch is decided here, once and before training, so that the order on disk is the order that is trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import polars as pl
+
+from composer.encode import Encoding, encode
+from composer.errors import FaultError, InputError
+from composer.progress import bar
+from composer.tables import COMPOSITION, SAMPLE, check
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IGNORED = -100  # the label of a token that is not trained on
+CHUNK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a composition as tokens; ``domain`` counts the domains in the order in which they first come."""
+
+    sample_id: str
+    domain: int
+    encoding: Encoding
+
+
+def rows(composition: pl.DataFrame, samples: pl.DataFrame, *, tokenizer: Any, max_length: int) -> tuple[list[Row], list[str]]:
+    """Return the composition's rows as tokens, in its order, and the names of its domains.
+
+    Raises
+    ------
+    InputError
+        Where the composition has no rows.
+    FaultError
+        Where a sample is missing, cannot be encoded, or has another number of trained tokens than the composition counted.
+    """
+    composition = check(composition, COMPOSITION, where="composition")
+    if composition.is_empty():
+        raise InputError("nothing to train on: the composition has no rows", where="composition")
+    wanted = composition.select("sample_id").unique(maintain_order=True)
+    found = wanted.join(check(samples, SAMPLE, where="samples").select("sample_id", "messages"), on="sample_id", how="left")
+    if missing := found.filter(pl.col("messages").is_null())["sample_id"].to_list():
+        raise FaultError("a row of the composition has no sample", where="composition", got=", ".join(missing[:5]))
+    encodings = _encodings(found, tokenizer=tokenizer, max_length=max_length)
+    domains = composition["domain"].unique(maintain_order=True).to_list()
+    number = {domain: k for k, domain in enumerate(domains)}
+    out: list[Row] = []
+    for sample_id, domain, n in composition.select("sample_id", "domain", "n_loss_tokens").iter_rows():
+        out.append(Row(sample_id, number[domain], _counted(encodings[sample_id], n, sample_id=sample_id)))
+    return out, domains
+
+
+def steps(items: Sequence[Row], *, size: int, batches: Literal["mixed", "domain"]) -> list[list[Row]]:
+    """Return the batches of one pass: ``size`` rows each, in order, or all of one domain.
+
+    Batches of one domain take its rows in their order and stand where their rows stood on average, so that a domain's share
+    over time stays what the composition made it.
+
+    Examples
+    --------
+    >>> items = [Row(str(i), domain, Encoding((1, 2), (False, True))) for i, domain in enumerate([0, 1, 1, 0, 0, 1, 0])]
+    >>> [[row.sample_id for row in batch] for batch in steps(items, size=2, batches="mixed")]
+    [['0', '1'], ['2', '3'], ['4', '5'], ['6']]
+    >>> [[row.sample_id for row in batch] for batch in steps(items, size=2, batches="domain")]
+    [['0', '3'], ['1', '2'], ['4', '6'], ['5']]
+    """
+    places: dict[int, list[int]] = {}
+    for i, row in enumerate(items):
+        places.setdefault(row.domain if batches == "domain" else 0, []).append(i)
+    blocks = [rows[i : i + size] for rows in places.values() for i in range(0, len(rows), size)]
+    blocks.sort(key=lambda block: (sum(block) / len(block), block[0]))
+    return [[items[i] for i in block] for block in blocks]
+
+
+def collate(batch: Sequence[Row]) -> dict[str, Tensor]:
+    """Return the tensors of a batch, padded on the right.
+
+    ``input_ids``, ``attention_mask`` and ``labels`` are int64 of shape (rows, longest); a label is the token where it is
+    trained on and -100 elsewhere, and always -100 on the first token, which nothing predicts. ``domain`` is int64 of shape
+    (rows,).
+    """
+    import torch
+
+    longest = max(len(row.encoding.ids) for row in batch)
+    ids = torch.zeros(len(batch), longest, dtype=torch.int64)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORED)
+    for i, row in enumerate(batch):
+        n, tokens = len(row.encoding.ids), torch.tensor(row.encoding.ids)
+        trained = torch.tensor(row.encoding.trained)
+        trained[0] = False
+        ids[i, :n], mask[i, :n] = tokens, 1
+        labels[i, :n][trained] = tokens[trained]
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels, "domain": torch.tensor([row.domain for row in batch])}
+
+
+def micro(batch: Mapping[str, Tensor], *, size: int | None) -> list[dict[str, Tensor]]:
+    """Return a batch in parts of at most ``size`` rows, each as wide as its own longest row; the whole batch without a size."""
+    if size is None:
+        return [dict(batch)]
+    parts = []
+    for i in range(0, len(batch["input_ids"]), size):
+        longest = int(batch["attention_mask"][i : i + size].sum(1).max())
+        parts.append({k: v[i : i + size, :longest] if v.dim() == 2 else v[i : i + size] for k, v in batch.items()})
+    return parts
+
+
+def _encodings(samples: pl.DataFrame, *, tokenizer: Any, max_length: int) -> dict[str, Encoding | str]:
+    out: dict[str, Encoding | str] = {}
+    with bar("encode", total=samples.height, unit="samples") as shown:
+        for part in samples.iter_slices(CHUNK):
+            out.update(
+                zip(part["sample_id"], encode(tokenizer, part["messages"].to_list(), max_length=max_length), strict=True)
+            )
+            shown.advance(part.height)
+    return out
+
+
+def _counted(encoding: Encoding | str, n: int, *, sample_id: str) -> Encoding:
+    where = f"sample {sample_id}"
+    if isinstance(encoding, str):
+        raise FaultError(f"cannot be trained on: {encoding}", where=where, hint="ingest with this model's tokenizer")
+    if encoding.n_loss_tokens != n:
+        hint = "the samples were counted with another tokenizer, chat template or max_length"
+        raise FaultError("trained tokens differ", where=where, expected=f"{n}", got=encoding.n_loss_tokens, hint=hint)
+    return encoding

@@ -1,0 +1,270 @@
+"""The values that travel between stages: frozen, validated, plain JSON on disk.
+
+``D`` is the number of domains, always in the recipe's order. Mathematics takes float64 arrays from these values by ``array``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from composer.errors import InputError, SpecError
+from composer.spec import Spec, outside_identity
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Unit = Literal["loss_tokens", "tokens", "samples"]
+Role = Literal["target", "replay", "validation", "reference"]
+Shape = Literal["auto", "messages", "alpaca", "sharegpt", "prompt_completion", "text"]
+
+TOLERANCE = 1e-9
+
+
+def array(values: Iterable[Any]) -> np.ndarray:
+    """Return a float64 array of the values (nested tuples become rows)."""
+    import numpy as np
+
+    return np.asarray(tuple(values), dtype=np.float64)
+
+
+def _check_simplex(values: tuple[float, ...], domains: tuple[str, ...], what: str) -> None:
+    if len(values) != len(domains):
+        raise SpecError(f"{what} do not match the domains", expected=f"{len(domains)} values", got=len(values))
+    if any(not math.isfinite(v) or v < 0 for v in values):
+        raise SpecError(f"{what} must be finite and not negative", got=list(values))
+    if abs(sum(values) - 1) > TOLERANCE * max(1, len(values)):
+        raise SpecError(f"{what} must sum to 1", got=sum(values))
+
+
+class Source(Spec):
+    """One source of rows: where it lies, which domain it feeds and what it is used for.
+
+    A path is a local file or folder, or ``org/name`` on the Hugging Face Hub. ``where`` keeps only rows whose column has the
+    given value, such as ``{split: train}``. ``license`` is an SPDX name, or ``from_row`` to read the row's ``license`` column.
+
+    Roles: ``target`` is trained on; ``replay`` is earlier data; ``validation`` is only measured; ``reference`` shows a judge
+    what a domain looks like and is neither trained on nor measured.
+    """
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    path: str = outside_identity(...)
+    domain: str = Field(pattern=r"^[\w.-]+$")
+    role: Role = "target"
+    license: str = "unknown"
+    adapter: Shape = "auto"
+    revision: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    where: dict[str, str] = {}
+    limit: int | None = Field(default=None, ge=1)
+
+
+class KnowledgeDistribution(Spec):
+    """What a base model already knows: a share per domain, with its standard error and its 95 % interval.
+
+    ``n`` samples were judged and ``rejected`` could not be; ``accuracy`` is the judge's cross-validated accuracy. The interval
+    covers the sampling of texts and nothing else.
+    """
+
+    domains: tuple[str, ...]
+    p: tuple[float, ...]
+    stderr: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    n: int = Field(ge=1)
+    rejected: int = Field(default=0, ge=0)
+    accuracy: float | None = None
+    model: str = ""
+    probe: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> KnowledgeDistribution:
+        _check_simplex(self.p, self.domains, "knowledge shares")
+        return self
+
+
+class SimilarityMatrix(Spec):
+    """Distances (or similarities) between domains: ``value`` is ``D x D``, symmetric, and zero on the diagonal of distances."""
+
+    domains: tuple[str, ...]
+    value: tuple[tuple[float, ...], ...]
+    kind: Literal["distance", "similarity"] = "distance"
+    measure: str
+    stderr: tuple[tuple[float, ...], ...] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> SimilarityMatrix:
+        d = len(self.domains)
+        if len(self.value) != d or any(len(row) != d for row in self.value):
+            raise SpecError("a similarity matrix must be square", expected=f"{d} x {d}")
+        flat = [v for row in self.value for v in row]
+        if not all(math.isfinite(v) for v in flat):
+            raise SpecError("a similarity matrix must be finite")
+        if any(self.value[i][j] != self.value[j][i] for i in range(d) for j in range(i)):
+            raise SpecError("a similarity matrix must be symmetric")
+        if self.kind == "distance" and any(self.value[i][i] != 0 for i in range(d)):
+            raise SpecError("a distance must be zero between a domain and itself")
+        return self
+
+    def between(self, a: str, b: str) -> float:
+        """Return the entry of two domains by name."""
+        return self.value[self.domains.index(a)][self.domains.index(b)]
+
+
+class Mixture(Spec):
+    """Domain weights: shares of the stated unit that sum to one, and the law that gave them.
+
+    Examples
+    --------
+    >>> Mixture(domains=("law", "code"), weights=(0.25, 0.75), law="explicit").share("code")
+    0.75
+    """
+
+    domains: tuple[str, ...]
+    weights: tuple[float, ...]
+    unit: Unit = "loss_tokens"
+    law: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> Mixture:
+        if len(set(self.domains)) != len(self.domains):
+            raise SpecError("a mixture names a domain twice", got=list(self.domains))
+        _check_simplex(self.weights, self.domains, "mixture weights")
+        return self
+
+    def share(self, domain: str) -> float:
+        """Return a domain's weight, zero where the mixture does not name it."""
+        return self.weights[self.domains.index(domain)] if domain in self.domains else 0.0
+
+
+class Phase(Spec):
+    """One stretch of training: how much of what mixture; ``current`` domains are new, the others are replayed."""
+
+    name: str
+    amount: int = Field(ge=0)
+    mixture: Mixture
+    current: tuple[str, ...]
+
+
+class Schedule(Spec):
+    """Phases one after another; a mixture is a schedule of one phase.
+
+    Examples
+    --------
+    >>> mixture = Mixture(domains=("a",), weights=(1.0,))
+    >>> plan = Schedule(phases=(Phase(name="one", amount=10, mixture=mixture, current=("a",)),))
+    >>> plan.total, plan.at(9).name
+    (10, 'one')
+    """
+
+    phases: tuple[Phase, ...] = Field(min_length=1)
+
+    @property
+    def total(self) -> int:
+        """The sum of the phases' amounts, in the mixtures' unit."""
+        return sum(phase.amount for phase in self.phases)
+
+    @property
+    def unit(self) -> Unit:
+        """The unit of every phase."""
+        return self.phases[0].mixture.unit
+
+    @model_validator(mode="after")
+    def _check(self) -> Schedule:
+        if len({phase.mixture.unit for phase in self.phases}) > 1:
+            raise SpecError("the phases of a schedule must share one unit")
+        return self
+
+    def at(self, position: int) -> Phase:
+        """Return the phase that a position (0 <= position < total, in the unit) falls into."""
+        left = position
+        for phase in self.phases:
+            if 0 <= left < phase.amount:
+                return phase
+            left -= phase.amount
+        raise InputError("position outside the schedule", expected=f"0 to {self.total - 1}", got=position)
+
+
+class Budget(Spec):
+    """How much to train on: ``amount`` of the unit (all that is there when absent), each row at most ``max_repeats`` times."""
+
+    amount: int | None = Field(default=None, ge=1)
+    unit: Unit = "loss_tokens"
+    max_repeats: int = Field(default=1, ge=1)
+
+
+class FileRecord(Spec):
+    """What a manifest remembers of one file."""
+
+    sha256: str
+    n_bytes: int
+    rows: int | None = None
+
+
+class Manifest(Spec):
+    """The record that makes a folder an artifact; ``made`` (time, machine, seconds) never enters a key."""
+
+    kind: str
+    key: str
+    version: int
+    spec: dict[str, Any]
+    inputs: dict[str, Any]
+    files: dict[str, FileRecord]
+    stats: dict[str, Any]
+    made: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRef:
+    """Where a model lies at run time: a folder or Hub id, and for peft adapters the folder that goes on top of it."""
+
+    path: str
+    adapter: str | None = None
+    chat_template: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixContext:
+    """What a law may read; a law names its ``needs`` and an absent one is an error, never a default.
+
+    ``sizes`` is the amount that each domain can supply once, in the mixture's unit.
+    """
+
+    domains: tuple[str, ...]
+    sizes: tuple[int, ...] | None = None
+    knowledge: KnowledgeDistribution | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayContext:
+    """What a replay policy may read at one stage of a sequence.
+
+    ``available`` is what each earlier domain can supply, in the schedule's unit; ``weights`` are the shares of the current
+    domains; ``stage`` counts from zero.
+    """
+
+    stage: int
+    earlier: tuple[str, ...]
+    current: tuple[str, ...]
+    weights: tuple[float, ...]
+    available: tuple[int, ...]
+    similarity: SimilarityMatrix | None = None
+
+
+def need(context: MixContext | ReplayContext, field: str, *, who: str, hint: str) -> Any:
+    """Return a field of a context, or say who needs it and how it is had.
+
+    Raises
+    ------
+    SpecError
+        Where the field is absent.
+    """
+    value = getattr(context, field)
+    if value is None:
+        raise SpecError(f"{who} needs {field}, which this run does not have", where=who, hint=hint)
+    return value

@@ -1,0 +1,256 @@
+"""The command ``sft-composer``: the story's stages, the whole run, and looking at what lies in the store.
+
+Every command takes ``--json``: one JSON document on stdout, progress and logs on stderr. Exit codes: 0 done, 1 a check failed,
+2 wrong input, 3 a fault of ours or of the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from composer.errors import CheckError, ComposerError
+
+KEYBOARD_INTERRUPT = 130  # typer's exit code for it
+
+app = typer.Typer(
+    name="sft-composer",
+    help="Measure a base model, mix and replay SFT data, train on it, and see what was kept.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipePath = Annotated[str, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value after the recipe, such as law.floor=0.05.")]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="Folder of the artifacts (default: the recipe's, or ./store).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+PlainOption = Annotated[bool, typer.Option("--plain", help="Run in this process, without Prefect.")]
+DryOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")]
+RebuildOption = Annotated[bool, typer.Option("--rebuild", help="Build again what is there and report drift.")]
+Reference = Annotated[str, typer.Argument(help="kind, key, kind/key or the beginning of a key.")]
+
+
+@dataclass
+class _State:
+    json: bool = False
+    debug: bool = False
+
+
+state = _State()
+
+
+def _give(document: Any, show: Callable[[], None]) -> None:
+    """Give a command's result: as JSON, or as a person reads it."""
+    if state.json:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
+    else:
+        show()
+
+
+def _set(as_json: bool, debug: bool) -> None:
+    state.json, state.debug = as_json, debug
+    from composer.progress import listener
+    from flows.screen import Screen
+
+    listener.set(Screen())
+
+
+def _carry_out(
+    recipe: str, overrides: list[str] | None, *, until: str | None, store: str | None, plain: bool, dry_run: bool, rebuild: bool
+) -> None:
+    from composer.artifact import Store
+    from flows import views
+    from flows.pipeline import make_plan
+    from flows.recipe import read_recipe
+
+    read = read_recipe(recipe, overrides or ())
+    where = Store(store or read.at(read.store))
+    plan = make_plan(read, where)
+    plan = plan.until(until) if until else plan
+    if dry_run:
+        document = views.plan_document(plan, where)
+        return _give(document, lambda: views.show_plan(document))
+    from flows.shell import carry_out
+
+    steps: list[dict[str, Any]] = []
+    artifacts = carry_out(plan, where, plain=plain, rebuild=rebuild, told=views.teller(steps))
+    document = {"recipe": read.name, "store": str(where.root), "steps": steps, "drift": where.drift() if rebuild else []}
+    _give(document, lambda: views.show_run(document, artifacts))
+    if rebuild and document["drift"]:
+        raise CheckError(
+            "content drifted under the same key", where=str(where.root / "drift"), got=f"{len(document['drift'])} artifacts"
+        )
+    return None
+
+
+@app.command()
+def run(
+    recipe: RecipePath, overrides: Overrides = None, plain: PlainOption = False, dry_run: DryOption = False,
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None, rebuild: RebuildOption = False,
+    store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
+) -> None:  # fmt: skip
+    """Run the whole story of a recipe; what is complete is not done again."""
+    _set(as_json, debug)
+    _carry_out(recipe, overrides, until=until, store=store, plain=plain, dry_run=dry_run, rebuild=rebuild)
+
+
+def _stage_command(name: str, summary: str) -> None:
+    """Add the command of one stage: the story up to it."""
+
+    def command(
+        recipe: RecipePath, overrides: Overrides = None, plain: PlainOption = False, dry_run: DryOption = False,
+        rebuild: RebuildOption = False, store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
+    ) -> None:  # fmt: skip
+        _set(as_json, debug)
+        _carry_out(recipe, overrides, until=name, store=store, plain=plain, dry_run=dry_run, rebuild=rebuild)
+
+    command.__doc__ = f"{summary}."
+    app.command(name, rich_help_panel="Stages")(command)
+
+
+# Named here so that --help needs no heavy import; a test compares them with flows.stages.STAGES.
+STAGE_COMMANDS = {
+    "base": "Train a small base model on documents of a known mixture",
+    "ingest": "Read every source into samples; what is dropped is kept with its reason",
+    "pool": "Join the sources, drop copies across them and hold rows out for measuring",
+    "embed": "Embed every unique instruction once",
+    "tag": "Give every unique instruction its tags",
+    "score": "Score every sample by the InsInfo of its instruction",
+    "probe": "Measure what the base model knows of every domain",
+    "compare": "Compare every pair of domains by the transport distance of their instructions",
+    "mix": "Decide the weight of every target domain",
+    "replay": "Plan how much of what is trained on, when, with the replay of earlier domains",
+    "compose": "Choose the rows and their order; report planned and realised shares",
+    "export": "Write the mixed dataset in every wanted format, with its data card",
+    "train": "Train phase after phase on the composition",
+    "evaluate": "Measure loss and exact match of every domain on held-out rows",
+    "retain": "Say what was learned, kept and forgotten from stage to stage",
+}
+for _name, _summary in STAGE_COMMANDS.items():
+    _stage_command(_name, _summary)
+
+
+def _store(path: str | None) -> Any:
+    from composer.artifact import Store
+
+    return Store(path or "store")
+
+
+@app.command("ls", rich_help_panel="Look")
+def list_artifacts(
+    kind: Annotated[str | None, typer.Argument(help="Only this kind.")] = None,
+    store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
+) -> None:  # fmt: skip
+    """List the artifacts of the store, the newest last."""
+    _set(as_json, debug)
+    from flows import views
+
+    rows = [views.artifact_row(artifact) for artifact in _store(store).all(kind)]
+    _give(rows, lambda: views.show_list(rows))
+
+
+@app.command(rich_help_panel="Look")
+def show(
+    reference: Reference = "run", store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """Show an artifact: what it holds, how it was made, where it lies."""
+    _set(as_json, debug)
+    from flows import views
+
+    where = _store(store)
+    artifact = where.get(reference)
+    _give(
+        {**artifact.manifest.model_dump(mode="json"), "path": str(artifact.path)}, lambda: views.show_artifact(artifact, where)
+    )
+
+
+@app.command(rich_help_panel="Look")
+def why(reference: Reference, store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Say field by field why an artifact's key differs from the last one of its kind."""
+    _set(as_json, debug)
+    from flows import views
+
+    where = _store(store)
+    artifact = where.get(reference)
+    before, changes = where.why(artifact)
+    rows = [{"field": change.field, "before": change.before, "after": change.after} for change in changes]
+    document = {
+        "artifact": f"{artifact.kind}/{artifact.key}",
+        "before": before and f"{before.kind}/{before.key}",
+        "changes": rows,
+    }
+    _give(document, lambda: views.show_why(document))
+
+
+@app.command(rich_help_panel="Look")
+def verify(store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Check every file of the store against its manifest."""
+    _set(as_json, debug)
+    from flows import views
+
+    where = _store(store)
+    found = [{"artifact": f"{a.kind}/{a.key}", "damaged": where.verify(a)} for a in where.all()]
+    damaged = [each for each in found if each["damaged"]]
+    _give({"checked": len(found), "damaged": damaged}, lambda: views.show_verify(len(found), damaged))
+    if damaged:
+        raise CheckError(
+            "damaged artifacts",
+            where=str(where.root),
+            got=", ".join(e["artifact"] for e in damaged),
+            hint="remove them and run again",
+        )
+
+
+@app.command(rich_help_panel="Start")
+def demo(
+    folder: Annotated[str, typer.Argument(help="Where the tiny world and its results go.")] = "demo",
+    as_json: JsonOption = False, debug: DebugOption = False,
+) -> None:  # fmt: skip
+    """Run the whole story in a tiny world: base model, probe, mixture, replay, training, forgetting."""
+    _set(as_json, debug)
+    from flows.demo import story
+
+    document = story.run(Path(folder))
+    _give(document, lambda: story.show(document))
+
+
+def main() -> None:
+    """Run the command line; every error is one clear line, a traceback only with ``--debug``."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    state.json, state.debug = "--json" in arguments, "--debug" in arguments
+    try:
+        code = app(arguments, standalone_mode=False)
+    except ComposerError as error:
+        return _fail(type(error).__name__, str(error), error.exit_code)
+    except typer.TyperException as error:
+        return _fail("UsageError", error.format_message(), 2)
+    except Exception as error:
+        return _fail("Fault", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}; see --debug", 3)
+    if code == KEYBOARD_INTERRUPT:
+        return _fail("Interrupted", "stopped; what was complete stays complete, run again to go on", 3)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(kind: str, message: str, exit_code: int) -> int:
+    if state.debug:
+        traceback.print_exc()
+    if state.json:
+        sys.stdout.write(json.dumps({"error": {"kind": kind, "message": message, "exit_code": exit_code}}) + "\n")
+    sys.stderr.write(f"error: {message}\n")
+    return exit_code

@@ -1,0 +1,68 @@
+"""What a plan will cost before it is carried out: rows and tokens of the sources, sequences and tokens of model calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from composer.artifact import Store
+from composer.types import Source
+from flows.pipeline import Plan, Step
+
+CHARACTERS_PER_TOKEN = 4  # of English text under the usual vocabularies; a guess until the source is ingested
+NOTE = "Tokens of sources that are not ingested yet are guessed as bytes / 4."
+
+
+def estimate(plan: Plan, store: Store) -> dict[str, Any]:
+    """Return rows and tokens per source and the model calls that are still to do."""
+    sources = [_source(step, store) for step in plan if step.stage.name == "ingest"]
+    to_do = [step for step in plan if store.find(step.stage.kind, step.key) is None]
+    calls = [call for step in to_do if (call := _calls(step, plan, sources))]
+    return {"sources": sources, "model_calls": calls, "note": NOTE if any(s["guessed"] for s in sources) else ""}
+
+
+def _source(step: Step, store: Store) -> dict[str, Any]:
+    source: Source = step.values["source"]
+    if found := store.find("source", step.key):
+        stats = found.manifest.stats
+        return {"name": source.name, "rows": stats["kept"], "tokens": stats["n_tokens"], "guessed": False}
+    rows, n_bytes = _look(Path(source.path))
+    if source.limit and rows and rows > source.limit:
+        rows, n_bytes = source.limit, (n_bytes or 0) * source.limit // rows
+    return {"name": source.name, "rows": rows, "tokens": n_bytes and n_bytes // CHARACTERS_PER_TOKEN, "guessed": True}
+
+
+def _look(path: Path) -> tuple[int | None, int | None]:
+    """Return rows and uncompressed bytes of a local file or folder without reading its values; None for a hub data set."""
+    if not path.exists():
+        return None, None
+    rows = n_bytes = 0
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            metadata = pq.read_metadata(file)
+            rows += metadata.num_rows
+            n_bytes += sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+        elif file.is_file():
+            n_bytes += file.stat().st_size
+            with file.open("rb") as lines:
+                rows += sum(1 for _ in lines)
+    return rows, n_bytes
+
+
+def _calls(step: Step, plan: Plan, sources: list[dict[str, Any]]) -> dict[str, Any] | None:
+    recipe = plan.recipe
+    rows = sum(source["rows"] or 0 for source in sources)
+    mean = sum(source["tokens"] or 0 for source in sources) / max(rows, 1)
+    if step.stage.name == "probe":
+        probe = step.values["probe"]
+        n = probe.samples * probe.rounds
+        return {"step": step.label, "calls": n, "tokens": n * probe.max_new_tokens}
+    if step.stage.name == "evaluate":
+        n = min(rows, (recipe.evaluate.max_samples or rows) * len(recipe.order))
+        return {"step": step.label, "calls": n, "tokens": round(n * mean)}
+    if step.stage.name == "train" and recipe.train is not None:
+        share = recipe.train.epochs / len(recipe.groups)
+        return {"step": step.label, "calls": round(rows * share), "tokens": round(rows * mean * share)}
+    return None

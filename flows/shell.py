@@ -1,0 +1,96 @@
+"""How a plan is carried out: in this process, or as a Prefect flow; the only importer of Prefect besides the entry points.
+
+Prefect caches nothing here and passes only handles (kind, key, path): the store is the cache.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from composer.artifact import Artifact, Store
+from composer.progress import say
+from flows.pipeline import Plan, Step, make_plan
+from flows.recipe import read_recipe
+
+Told = Callable[[Step, Artifact, bool], None]
+
+
+def _nobody(step: Step, artifact: Artifact, was_there: bool) -> None:
+    """Take notice of nothing."""
+
+
+def carry_out(
+    plan: Plan, store: Store, *, plain: bool = False, rebuild: bool = False, told: Told = _nobody
+) -> dict[str, Artifact]:
+    """Carry out a plan and return its artifacts by label; ``told`` hears of every step that is done.
+
+    With ``plain`` everything happens in this process without Prefect; the manifests are the same (``made`` aside).
+    """
+    if plain:
+        return _walk(plan, store, rebuild=rebuild, told=told, wrap=lambda _, perform: perform)
+    _prepare_prefect()
+    from prefect import flow
+
+    def story() -> dict[str, Artifact]:
+        return in_flow(plan, store, rebuild=rebuild, told=told)
+
+    return flow(name=plan.recipe.name, persist_result=False, validate_parameters=False)(story)()
+
+
+def in_flow(plan: Plan, store: Store, *, rebuild: bool = False, told: Told = _nobody) -> dict[str, Artifact]:
+    """Carry out a plan inside a running Prefect flow: one task run per step, named as the step."""
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+
+    def as_task(step: Step, perform: Callable[..., Artifact]) -> Callable[..., Artifact]:
+        name = step.stage.name
+        return task(name=name, task_run_name=step.label, cache_policy=NO_CACHE, persist_result=False)(perform)
+
+    return _walk(plan, store, rebuild=rebuild, told=told, wrap=as_task)
+
+
+def carry_out_recipe(recipe: str, *, overrides: Sequence[str], store: str | None, until: str | None) -> dict[str, str]:
+    """Carry out a recipe, or the part of it that one command needs, inside a running flow; return ``{label: kind/key}``."""
+    read = read_recipe(recipe, overrides)
+    where = Store(store or read.at(read.store))
+    plan = make_plan(read, where)
+    artifacts = in_flow(plan.until(until) if until else plan, where)
+    return {label: f"{artifact.kind}/{artifact.key}" for label, artifact in artifacts.items()}
+
+
+def _walk(
+    plan: Plan,
+    store: Store,
+    *,
+    rebuild: bool,
+    told: Told,
+    wrap: Callable[[Step, Callable[..., Artifact]], Callable[..., Artifact]],
+) -> dict[str, Artifact]:
+    done: dict[int, Artifact] = {}
+    for step in plan:
+        inputs = {r: tuple(done[id(s)] for s in each) if isinstance(each, tuple) else done[id(each)]
+                  for r, each in step.inputs.items()}  # fmt: skip
+        was_there = not rebuild and store.find(step.stage.kind, step.key) is not None
+        if not was_there:
+            say(f"{step.label} ...")
+        done[id(step)] = wrap(step, _performer(step, store, rebuild=rebuild))(**inputs)
+        told(step, done[id(step)], was_there)
+    return {step.label: done[id(step)] for step in plan}
+
+
+def _performer(step: Step, store: Store, *, rebuild: bool) -> Callable[..., Artifact]:
+    """Return the function that makes a step's artifact from its inputs' handles."""
+
+    def perform(**inputs: Any) -> Artifact:
+        return step.perform(store, inputs, rebuild=rebuild)
+
+    return perform
+
+
+def _prepare_prefect() -> None:
+    """Give a fresh machine room to start Prefect's local server, and send nothing anywhere."""
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")

@@ -1,0 +1,360 @@
+"""One plain function per arrow of the story: ``(folder, **values, **inputs) -> stats``; no Prefect, no command line.
+
+A stage writes its files into ``folder`` and returns plain numbers for the manifest. Values bear identity (but for the fields of
+a Spec that lie outside it); inputs are artifacts. ``STAGES`` is the list of commands, in the story's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from composer import tables
+from composer.artifact import Artifact
+from composer.fingerprint import write_json
+from composer.spec import Spec, outside_identity, seed_of
+from composer.types import KnowledgeDistribution, MixContext, Mixture, ModelRef, Schedule, SimilarityMatrix, Source, Unit
+from flows.recipe import Corpus, Evaluate
+
+Stats = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command of the story and the kind of artifact it leaves; ``version`` rises when its output changes."""
+
+    name: str
+    kind: str
+    build: Callable[..., Stats]
+    version: int = 1
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the stage's docstring."""
+        return (self.build.__doc__ or "").split("\n")[0].rstrip(".")
+
+
+class Pinned(Spec):
+    """A model outside the store: where it lies, and the content that identifies it."""
+
+    path: str = outside_identity(...)
+    content: str
+    revision: str | None = outside_identity(None)
+    chat_template: str = "auto"
+
+
+def model_ref(model: Pinned, base: Artifact | None, trained: Artifact | None = None) -> ModelRef:
+    """Return where the model to use lies: the pinned one or the base artifact, with what was trained on top of it."""
+    path = str(base.path / "model") if base else _local_model(model)
+    if trained and (trained.path / "model").is_dir():
+        path = str(trained.path / "model")
+    adapter = str(trained.path / "adapter") if trained and (trained.path / "adapter").is_dir() else None
+    return ModelRef(path=path, adapter=adapter, chat_template=model.chat_template)
+
+
+def _local_model(model: Pinned) -> str:
+    if Path(model.path).exists():
+        return model.path
+    from huggingface_hub import snapshot_download
+
+    return str(snapshot_download(model.path, revision=model.revision))
+
+
+def _tokenizer(model: Pinned, base: Artifact | None) -> Any:
+    from composer.encode import load_tokenizer
+
+    return load_tokenizer(model_ref(model, base).path, chat_template=model.chat_template)
+
+
+def samples_of(artifact: Artifact, *roles: str) -> pl.DataFrame:
+    """Return the samples of an artifact that play one of the roles."""
+    frame = tables.read(artifact.file("samples.parquet"), tables.SAMPLE)
+    return frame.filter(pl.col("role").is_in(roles)) if roles else frame
+
+
+def instructions_of(samples: Artifact) -> pl.DataFrame:
+    """Return the unique instructions of target and replay rows, in a fixed order."""
+    wanted = samples_of(samples, "target", "replay").select("instruction_id").unique()
+    texts = tables.read(samples.file("instructions.parquet"), tables.INSTRUCTION)
+    return texts.join(wanted, on="instruction_id", how="semi").sort("instruction_id")
+
+
+def base(folder: Path, *, spec: Any, corpora: Mapping[str, Corpus], contents: Mapping[str, str], seed: int) -> Stats:  # noqa: ARG001
+    """Train a small base model on documents of a known mixture."""
+    from composer.train import pretrain
+    from flows.corpora import read_corpus
+
+    documents = {domain: read_corpus(corpus, name=domain) for domain, corpus in corpora.items()}
+    return pretrain(documents, spec=spec, seed=seed_of(seed, "base"), folder=folder)
+
+
+def ingest(
+    folder: Path, *, source: Source, content: str, model: Pinned, max_length: int, base: Artifact | None = None  # noqa: ARG001
+) -> Stats:  # fmt: skip
+    """Read one source into samples; what is dropped is kept beside them with its reason."""
+    from composer.ingest import ingest as read
+
+    return read(source, folder, tokenizer=_tokenizer(model, base), max_length=max_length)
+
+
+def pool(folder: Path, *, parts: Sequence[Artifact], holdout: float, seed: int) -> Stats:
+    """Join the sources, drop copies across them and hold rows out for measuring."""
+    from composer.ingest import pool as join
+
+    return join([part.path for part in parts], folder, holdout=holdout, seed=seed_of(seed, "holdout"))
+
+
+def embed(folder: Path, *, embedder: Any, samples: Artifact) -> Stats:
+    """Embed every unique instruction once."""
+    texts = instructions_of(samples)
+    vectors = embedder.encode(texts["text"].to_list())
+    frame = texts.select("instruction_id").with_columns(pl.Series("vector", vectors).cast(pl.List(pl.Float32)))
+    tables.write(frame, folder / "embeddings.parquet", tables.EMBEDDING)
+    return {"instructions": len(texts), "dims": int(vectors.shape[1])}
+
+
+def tag(folder: Path, *, tagger: Any, samples: Artifact) -> Stats:
+    """Give every unique instruction its tags."""
+    texts = instructions_of(samples)
+    tags = tagger.tag(texts["text"].to_list())
+    frame = texts.select("instruction_id").with_columns(
+        pl.Series("tags", [list(each) for each in tags], dtype=pl.List(pl.String))
+    )
+    tables.write(frame, folder / "tags.parquet", tables.TAGS)
+    return {"instructions": len(texts), "tags": len({t for each in tags for t in each}), "untagged": sum(not t for t in tags)}
+
+
+def score(folder: Path, *, tags: Artifact, samples: Artifact) -> Stats:
+    """Score every sample by the InsInfo of its instruction."""
+    from composer.insinfo import insinfo
+
+    tagged = tables.read(tags.file("tags.parquet"), tables.TAGS)
+    values = tagged.select("instruction_id", pl.Series("value", insinfo(tagged["tags"].to_list()), dtype=pl.Float64))
+    frame = (
+        samples_of(samples, "target", "replay")
+        .join(values, on="instruction_id", how="inner", maintain_order="left")
+        .select("sample_id", pl.lit("insinfo").alias("score"), "value")
+    )
+    tables.write(frame, folder / "scores.parquet", tables.SCORE)
+    return {"samples": len(frame), "mean": _mean(frame["value"]), "most": float(str(frame["value"].max() or 0.0))}
+
+
+def _mean(values: pl.Series) -> float:
+    return float(values.to_numpy().mean()) if len(values) else 0.0
+
+
+def probe(
+    folder: Path, *, probe: Any, engine: Any, domains: tuple[str, ...], seed: int, model: Pinned, samples: Artifact,
+    base: Artifact | None = None,
+) -> Stats:  # fmt: skip
+    """Measure what the base model knows of every domain."""
+    role = "reference" if len(samples_of(samples, "reference")) else "target"
+    text = pl.col("messages").list.eval(pl.element().struct.field("content")).list.join("\n")
+    reference = samples_of(samples, role).select("domain", text.alias("text"))
+    with engine.open(model_ref(model, base)) as session:
+        found = probe.measure(session, domains=domains, reference=reference, seed=seed_of(seed, "probe"), folder=folder)
+    return {"n": found.n, "rejected": found.rejected, "accuracy": found.accuracy, "judged_by": role}
+
+
+def compare(folder: Path, *, distance: Any, domains: tuple[str, ...], samples: Artifact, embeddings: Artifact) -> Stats:
+    """Compare every pair of domains by the transport distance of their instructions."""
+    from composer.similarity.matrix import cloud
+    from composer.similarity.matrix import compare as all_pairs
+
+    rows = samples_of(samples, "target", "replay")
+    vectors = tables.read(embeddings.file("embeddings.parquet"), tables.EMBEDDING)
+    clouds = {domain: cloud(rows, vectors, domain) for domain in domains}
+    matrix = all_pairs(clouds, distance=distance, domains=domains)
+    write_json(folder / "similarity.json", matrix.model_dump(mode="json"))
+    return {"domains": len(domains), "points": {domain: len(each.weights) for domain, each in clouds.items()}}
+
+
+def supply(samples: Artifact, domains: Sequence[str], unit: Unit) -> tuple[int, ...]:
+    """Return what every domain's target and replay rows can give once, in the unit."""
+    known = samples.manifest.stats["domains"]
+    return tuple(sum(known.get(domain, {}).get(role, {}).get(unit, 0) for role in ("target", "replay")) for domain in domains)
+
+
+def mix(
+    folder: Path, *, law: Any, domains: tuple[str, ...], unit: Unit, samples: Artifact, knowledge: Artifact | None = None
+) -> Stats:
+    """Decide the weight of every target domain."""
+    known = KnowledgeDistribution(**knowledge.json("knowledge.json")) if knowledge else None
+    context = MixContext(domains=domains, sizes=supply(samples, domains, unit), knowledge=known and _restrict(known, domains))
+    mixture = Mixture(domains=domains, weights=tuple(map(float, law.weights(context))), unit=unit, law=law.name)
+    write_json(folder / "mixture.json", mixture.model_dump(mode="json"))
+    return {"weights": dict(zip(domains, mixture.weights, strict=True)), "law": law.name}
+
+
+def _restrict(known: KnowledgeDistribution, domains: tuple[str, ...]) -> KnowledgeDistribution:
+    """Return the knowledge of the domains that are mixed, with shares among them."""
+    if known.domains == domains:
+        return known
+    rows = [known.domains.index(domain) for domain in domains]
+    total = sum(known.p[i] for i in rows) or 1.0
+    picked = {f: tuple(getattr(known, f)[i] / total for i in rows) for f in ("p", "stderr", "low", "high")}
+    return known.model_copy(update={"domains": domains, **picked})
+
+
+def replay(
+    folder: Path, *, policy: Any, groups: Sequence[tuple[str, ...]], earlier: tuple[str, ...], budget: Any,
+    mixture: Artifact, samples: Artifact, similarity: Artifact | None = None,
+) -> Stats:  # fmt: skip
+    """Plan how much of what is trained on, when, with the replay of earlier domains."""
+    from composer.replay.schedule import plan
+
+    mixed = Mixture(**mixture.json("mixture.json"))
+    names = tuple(dict.fromkeys((*earlier, *mixed.domains)))
+    schedule = plan(
+        groups,
+        mixture=mixed,
+        supply=dict(zip(names, supply(samples, names, budget.unit), strict=True)),
+        earlier=earlier,
+        policy=policy,
+        budget=budget,
+        similarity=SimilarityMatrix(**similarity.json("similarity.json")) if similarity else None,
+    )
+    write_json(folder / "schedule.json", schedule.model_dump(mode="json"))
+    return {"phases": len(schedule.phases), "total": schedule.total, "unit": schedule.unit, "policy": policy.name}
+
+
+def compose(
+    folder: Path, *, domains: tuple[str, ...], select: Any, replay_select: Any, max_repeats: int, seed: int,
+    schedule: Artifact, samples: Artifact, scores: Artifact | None = None,
+) -> Stats:  # fmt: skip
+    """Choose the rows and their order; planned and realised shares are reported in rows, tokens and loss tokens."""
+    from composer.compose import compose as choose
+
+    composition = choose(
+        Schedule(**schedule.json("schedule.json")),
+        samples_of(samples, "target", "replay"),
+        domains=domains,
+        select=select,
+        replay_select=replay_select,
+        scores=tables.read(scores.file("scores.parquet"), tables.SCORE) if scores else None,
+        max_repeats=max_repeats,
+        seed=seed_of(seed, "compose"),
+    )
+    tables.write(composition.frame, folder / "composition.parquet", tables.COMPOSITION)
+    write_json(folder / "report.json", composition.report)
+    total = composition.report["total"]
+    return {
+        **{name: total[name] for name in ("rows", "tokens", "loss_tokens")},
+        "shortages": len(composition.report["shortages"]),
+    }
+
+
+def export(
+    folder: Path, *, exporters: Sequence[Any], name: str, recipe: Mapping[str, Any], composition: Artifact, samples: Artifact,
+    schedule: Artifact, parts: Sequence[Artifact], knowledge: Artifact | None = None,
+) -> Stats:  # fmt: skip
+    """Write the mixed dataset in every wanted format, with its data card."""
+    from composer.export.card import card, write_card
+
+    rows = tables.read(composition.file("composition.parquet"), tables.COMPOSITION)
+    content = samples_of(samples, "target", "replay")
+    stats = {exporter.name: exporter.write(rows, content, folder) for exporter in exporters}
+    text = card(
+        name=name,
+        recipe=recipe,
+        report=composition.json("report.json"),
+        sources=[{**part.manifest.spec["source"], **part.manifest.stats} for part in parts],
+        knowledge=knowledge.json("knowledge.json") if knowledge else None,
+        schedule=schedule.json("schedule.json"),
+        pool=samples.manifest.stats,
+        key=composition.key,
+        rows=rows,
+        samples=content,
+    )
+    write_card(text, folder)
+    return stats
+
+
+def train(
+    folder: Path, *, spec: Any, phase: int, max_length: int, seed: int, model: Pinned, composition: Artifact, samples: Artifact,
+    base: Artifact | None = None, start: Artifact | None = None,
+) -> Stats:  # fmt: skip
+    """Train on one phase of the composition, from the base or from the phase before."""
+    from composer.train import train as fit
+
+    rows = tables.read(composition.file("composition.parquet"), tables.COMPOSITION).filter(pl.col("phase") == phase)
+    return fit(
+        rows,
+        samples_of(samples, "target", "replay"),
+        model=model_ref(model, base),
+        start=start.path if start else None,
+        spec=spec,
+        max_length=max_length,
+        seed=seed_of(seed, "train", phase),
+        folder=folder,
+    )
+
+
+def evaluate(
+    folder: Path, *, spec: Evaluate, engine: Any, max_length: int, model: Pinned, samples: Artifact,
+    base: Artifact | None = None, trained: Artifact | None = None,
+) -> Stats:  # fmt: skip
+    """Measure loss and exact match of every domain on held-out rows."""
+    from probes.retention import measure, summarise
+
+    rows = samples_of(samples, "validation").sort("domain", "sample_id")
+    if spec.max_samples:
+        rows = rows.group_by("domain", maintain_order=True).head(spec.max_samples)
+    with engine.open(model_ref(model, base, trained)) as session:
+        found = measure(session, rows, max_length=max_length)
+    tables.write(found, folder / "evaluation.parquet", tables.EVALUATION)
+    summary = summarise(found)
+    write_json(folder / "evaluation.json", summary)
+    return {"samples": len(found), "domains": summary}
+
+
+def retain(
+    folder: Path, *, names: Sequence[str], current: Sequence[Sequence[str]], domains: tuple[str, ...],
+    evaluations: Sequence[Artifact],
+) -> Stats:  # fmt: skip
+    """Say what was learned, kept and forgotten from stage to stage."""
+    from probes.retention import Stage as Measured
+    from probes.retention import retention
+
+    found = [evaluation.json("evaluation.json") for evaluation in evaluations]
+    stages = [
+        Measured(name=name, current=group, domains={domain: each[domain] for domain in domains if domain in each})
+        for name, group, each in zip(names, current, found, strict=True)
+    ]
+    report = retention(stages)
+    write_json(folder / "retention.json", report)
+    return {"stages": len(stages)}
+
+
+def report(folder: Path, *, name: str, inputs: Sequence[Artifact]) -> Stats:
+    """Gather a run: which artifacts belong to it."""
+    found = [{"kind": artifact.kind, "key": artifact.key} for artifact in inputs]
+    write_json(folder / "run.json", {"name": name, "artifacts": found})
+    return {"name": name, "artifacts": len(found)}
+
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage("base", "base", base),
+        Stage("ingest", "source", ingest),
+        Stage("pool", "samples", pool),
+        Stage("embed", "embeddings", embed),
+        Stage("tag", "tags", tag),
+        Stage("score", "scores", score),
+        Stage("probe", "knowledge", probe),
+        Stage("compare", "similarity", compare),
+        Stage("mix", "mixture", mix),
+        Stage("replay", "schedule", replay),
+        Stage("compose", "composition", compose),
+        Stage("export", "export", export),
+        Stage("train", "model", train),
+        Stage("evaluate", "evaluation", evaluate),
+        Stage("retain", "retention", retain),
+        Stage("report", "run", report),
+    )
+}

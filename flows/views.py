@@ -1,0 +1,244 @@
+"""What the commands print: the plan, the run's summary, one artifact, the list. Dataset text is escaped before it is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from composer.artifact import Artifact, Store
+from flows.pipeline import Plan, Step
+from flows.screen import err, out
+
+LONG = 8  # more domains than this make a table too wide for a terminal
+
+COUNTS = ("rows", "tokens", "loss_tokens")
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, text: int = 1) -> Table:
+    """Return a table whose first ``text`` columns are words and whose others are numbers."""
+    shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        shown.add_column(column, justify="left" if i < text else "right")
+    for row in rows:
+        shown.add_row(*(escape(number(cell)) for cell in row))
+    return shown
+
+
+def number(value: object) -> str:
+    """Return a value as a person reads it.
+
+    Examples
+    --------
+    >>> number(1234567), number(0.12345), number(None), number("law")
+    ('1,234,567', '0.123', '-', 'law')
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def artifact_row(artifact: Artifact) -> dict[str, Any]:
+    """Return one line of the list."""
+    manifest = artifact.manifest
+    return {
+        "kind": artifact.kind,
+        "key": artifact.key,
+        "made": manifest.made["at"],
+        "seconds": manifest.made["seconds"],
+        "bytes": sum(record.n_bytes for record in manifest.files.values()),
+        "path": str(artifact.path),
+    }
+
+
+def plan_document(plan: Plan, store: Store) -> dict[str, Any]:
+    """Return what a run would do: every step with its key, whether it is there, and what is known of its size."""
+    from flows.estimate import estimate
+
+    steps = [{
+        "step": step.label, "kind": step.stage.kind, "key": step.key,
+        "present": store.find(step.stage.kind, step.key) is not None,
+    } for step in plan]  # fmt: skip
+    return {"recipe": plan.recipe.name, "store": str(store.root), "steps": steps, **estimate(plan, store)}
+
+
+def show_plan(document: Mapping[str, Any]) -> None:
+    """Print a plan."""
+    rows = [(s["step"], f"{s['kind']}/{s['key']}", "there" if s["present"] else "to do") for s in document["steps"]]
+    out.print(table(f"Plan of {document['recipe']}", ("step", "artifact", ""), rows, text=3))
+    sources = [(s["name"], s["rows"], s["tokens"]) for s in document["sources"]]
+    out.print(table("Sources", ("source", "rows", "tokens"), sources))
+    calls = [(c["step"], c["calls"], c["tokens"]) for c in document["model_calls"]]
+    if calls:
+        out.print(table("Model calls to do (at most)", ("step", "sequences", "tokens"), calls))
+    to_do = sum(not s["present"] for s in document["steps"])
+    out.print(f"{to_do} of {len(document['steps'])} steps to do in {document['store']}; nothing was done. {document['note']}")
+
+
+def teller(steps: list[dict[str, Any]]) -> Callable[[Step, Artifact, bool], None]:
+    """Return a listener that prints every finished step on stderr and remembers it."""
+
+    def told(step: Step, artifact: Artifact, was_there: bool) -> None:
+        seconds = 0.0 if was_there else artifact.manifest.made["seconds"]
+        err.print(
+            f"  {'there' if was_there else f'{seconds:.1f} s':>8}  {step.label:28s} {artifact.kind}/{artifact.key}",
+            markup=False,
+        )
+        steps.append({
+            "step": step.label, "kind": artifact.kind, "key": artifact.key, "path": str(artifact.path),
+            "state": "present" if was_there else "made", "seconds": seconds,
+        })  # fmt: skip
+
+    return told
+
+
+def show_run(document: Mapping[str, Any], artifacts: Mapping[str, Artifact]) -> None:
+    """Print the summary of a run: what was found, what was decided, what was kept, and where things lie."""
+    kinds = {artifact.kind: artifact for artifact in artifacts.values()}  # the last of a kind speaks for it
+    for kind in ("samples", "knowledge", "similarity", "composition", "retention"):
+        if kind in kinds:
+            for shown in VIEWS[kind](kinds[kind]):
+                out.print(shown)
+    made = [step for step in document["steps"] if step["state"] == "made"]
+    out.print(
+        f"{len(made)} steps done in {sum(s['seconds'] for s in made):.0f} s, {len(document['steps']) - len(made)} were there."
+    )
+    for kind in ("export", "model"):
+        if kind in kinds:
+            out.print(f"{kind}: {kinds[kind].path}", soft_wrap=True, markup=False)
+    out.print(f"store: {document['store']} (sft-composer ls | show | why)", soft_wrap=True, markup=False)
+
+
+def show_artifact(artifact: Artifact, store: Store) -> None:
+    """Print one artifact."""
+    manifest = artifact.manifest
+    out.print(
+        f"{artifact.kind}/{artifact.key}, made in {manifest.made['seconds']} s on {manifest.made['machine']}", markup=False
+    )
+    if artifact.kind == "run":
+        members = [store.find(each["kind"], each["key"]) for each in artifact.json("run.json")["artifacts"]]
+        found = {f"{i}": each for i, each in enumerate(members) if each}
+        return show_run({"steps": [], "store": str(store.root)}, found)
+    view = VIEWS.get(artifact.kind)
+    for shown in view(artifact) if view else ():
+        out.print(shown)
+    out.print(table("Files", ("file", "rows", "bytes"), [(n, r.rows, r.n_bytes) for n, r in manifest.files.items()]))
+    out.print(f"stats: {json.dumps(manifest.stats, ensure_ascii=False)[:2000]}", markup=False)
+    out.print(f"lies in {artifact.path}", soft_wrap=True, markup=False)
+    return None
+
+
+def _samples(artifact: Artifact) -> list[Table]:
+    domains = artifact.manifest.stats["domains"]
+    rows = [(d, r, c["samples"], c["tokens"], c["loss_tokens"]) for d, roles in domains.items() for r, c in roles.items()]
+    return [table("Samples", ("domain", "role", "rows", "tokens", "loss tokens"), rows, text=2)]
+
+
+def _knowledge(artifact: Artifact) -> list[Table]:
+    known = artifact.json("knowledge.json")
+    rows = list(zip(*(known[f] for f in ("domains", "p", "stderr", "low", "high")), strict=True))
+    judged = f"{known['n']:,} judged, {known['rejected']:,} rejected, judge accuracy {number(known['accuracy'])}"
+    title = f"Knowledge of the base model ({judged})"
+    return [table(title, ("domain", "share", "stderr", "2.5 %", "97.5 %"), rows)]
+
+
+def _similarity(artifact: Artifact) -> list[Table]:
+    matrix = artifact.json("similarity.json")
+    names = matrix["domains"]
+    if len(names) <= LONG:
+        return [
+            table(
+                f"{matrix['measure']} {matrix['kind']}",
+                ("", *names),
+                [(n, *r) for n, r in zip(names, matrix["value"], strict=True)],
+            )
+        ]
+    pairs = sorted((matrix["value"][i][j], names[i], names[j]) for i in range(len(names)) for j in range(i))
+    rows = [(a, b, v) for v, a, b in (*pairs[:5], *pairs[-5:])]
+    return [
+        table(
+            f"{matrix['measure']} {matrix['kind']}: the five nearest and the five farthest pairs",
+            ("domain", "domain", ""),
+            rows,
+            text=2,
+        )
+    ]
+
+
+def shares_table(title: str, accounts: Sequence[Mapping[str, Any]]) -> Table:
+    """Return planned and realised shares, with the counts and shares in all three units."""
+    rows = [
+        (a["domain"], a["planned_share"], a["realised_share"], *(f"{a[u]:,} ({a[f'{u}_share']:.1%})" for u in COUNTS))
+        for a in accounts
+    ]
+    return table(title, ("domain", "planned", "realised", "rows", "tokens", "loss tokens"), rows)
+
+
+def _composition(artifact: Artifact) -> list[Table]:
+    report = artifact.json("report.json")
+    unit = report["unit"].replace("_", " ")
+    shown = [shares_table(f"Composition: planned and realised shares of {unit}", report["domains"])]
+    if report["shortages"]:
+        names = ("phase", "domain", "planned", "available", "moved")
+        shown.append(table(f"Shortages ({unit})", names, [tuple(s[n] for n in names) for s in report["shortages"]], text=2))
+    return shown
+
+
+def _retention(artifact: Artifact) -> list[Table]:
+    report = artifact.json("retention.json")
+    domains, stages = report["domains"], report["stages"]
+    shown = []
+    for title, matrix in (("Loss, nats per token", report["loss_nats_per_token"]), ("Exact match", report["exact_match"])):
+        if len(domains) > LONG:  # a long sequence reads better by domain
+            own = {domain: stages.index(report["forgetting"][domain]["since"]) for domain in domains}
+            rows = sorted((own[d], d, matrix[0][i], matrix[own[d]][i], matrix[-1][i]) for i, d in enumerate(domains))
+            shown.append(table(title, ("domain", "before", "after its own stage", "at the end"), [row[1:] for row in rows]))
+        else:
+            cells = [(name, *row) for name, row in zip(stages, matrix, strict=True)]
+            shown.append(table(title, ("stage", *domains), cells))
+    return shown
+
+
+VIEWS: dict[str, Callable[[Artifact], Sequence[Any]]] = {
+    "samples": _samples,
+    "knowledge": _knowledge,
+    "similarity": _similarity,
+    "composition": _composition,
+    "retention": _retention,
+}
+
+
+def show_list(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the list of artifacts."""
+    from datetime import datetime
+
+    cells = [
+        (r["kind"], r["key"], datetime.fromtimestamp(r["made"]).strftime("%Y-%m-%d %H:%M"), r["seconds"], r["bytes"])
+        for r in rows
+    ]
+    out.print(table("Artifacts", ("kind", "key", "made", "seconds", "bytes"), cells, text=3))
+
+
+def show_why(document: Mapping[str, Any]) -> None:
+    """Print why a key differs."""
+    if document["before"] is None:
+        return out.print(f"{document['artifact']} is the first of its kind.", markup=False)
+    if not document["changes"]:
+        return out.print(
+            f"{document['artifact']} and {document['before']} differ in nothing that bears identity.", markup=False
+        )
+    rows = [(c["field"], c["before"], c["after"]) for c in document["changes"]]
+    return out.print(table(f"{document['artifact']} against {document['before']}", ("field", "before", "now"), rows, text=3))
+
+
+def show_verify(checked: int, damaged: Sequence[Mapping[str, Any]]) -> None:
+    """Print what a check of the store found."""
+    for each in damaged:
+        out.print(f"damaged: {each['artifact']}: {', '.join(each['damaged'])}", markup=False)
+    out.print(f"{checked} artifacts checked, {len(damaged)} damaged.")

@@ -1,0 +1,1 @@
+"""Everything that asks a model: engines, embedders, taggers, the knowledge probe and the retention measure."""

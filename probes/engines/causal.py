@@ -1,0 +1,226 @@
+"""Batched sampling and scoring with a causal language model of transformers.
+
+Nothing is padded on the left: the rows of a batch walk through their positions together. While one row is still inside its
+prompt its next token is given, and the token of a row that is past its prompt is drawn; so every row of a batch has the same
+position at all times, which suits any architecture that keeps a cache.
+
+The random number of a draw belongs to (seed, prompt, step) alone, so batch sizes change the speed and not the texts, up to the
+rounding of the model's own arithmetic: a matrix product of another shape may differ in its last bits. On a small random model
+in float32 one draw in fourteen thousand fell otherwise; in bfloat16 many would, in float64 none was seen to.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from composer.errors import FaultError, InputError, ModelError
+from composer.progress import bar
+from composer.spec import rng
+from probes.engines import Completion, TokenScores
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CausalSession:
+    """An open transformers model; see :class:`probes.engines.Session`."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, batch_tokens: int) -> None:
+        self._model: Any = model
+        self.tokenizer = tokenizer
+        self.batch_tokens = batch_tokens
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(base.forward).parameters else {}
+        self._n_positions = getattr(base.config.get_text_config(), "max_position_embeddings", None)
+        self._n_vocabulary = base.get_input_embeddings().num_embeddings
+        self._ends = _end_ids(tokenizer, base)
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._model = None
+
+    def complete(
+        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float = 1.0, seed: int
+    ) -> list[Completion]:
+        """Continue every prompt until an end token or ``max_new_tokens``, from the whole distribution: no top-k and no top-p.
+
+        With u uniform in (0, 1] for (seed, prompt index, step), the token is the first whose cumulative probability, in float64
+        and in the order of the vocabulary, reaches u. Temperature 0 takes the most likely token.
+
+        Raises
+        ------
+        InputError, ModelError
+            For an empty prompt, a token outside the vocabulary, more tokens than the model has positions for, a negative
+            temperature, or a model without finite scores.
+        """
+        if max_new_tokens < 1 or not temperature >= 0:
+            raise InputError(
+                "cannot complete so", expected="max_new_tokens of at least 1 and a temperature of at least 0",
+                got=f"{max_new_tokens} and {temperature}",
+            )  # fmt: skip
+        self._check(prompts, more=max_new_tokens)
+        new: list[list[int]] = [[]] * len(prompts)
+        with bar("completing", total=len(prompts), unit="prompts") as shown:
+            for rows in batches([len(prompt) + max_new_tokens for prompt in prompts], self.batch_tokens):
+                uniforms = 1 - np.stack([rng(seed, "complete", row).random(max_new_tokens) for row in rows])
+                made = self._continue([prompts[row] for row in rows], uniforms=uniforms, temperature=temperature)
+                for row, ids in zip(rows, made, strict=True):
+                    new[row] = ids
+                shown.advance(len(rows))
+        texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
+        return [Completion(tuple(ids), text, ids[-1] in self._ends) for ids, text in zip(new, texts, strict=True)]
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> list[TokenScores]:
+        """Return per sequence of n tokens the n - 1 log-probabilities (nats) and whether each token was the most likely.
+
+        Raises
+        ------
+        InputError, ModelError
+            For an empty sequence, a token outside the vocabulary, more tokens than the model has positions for, or a model
+            without finite scores.
+        """
+        self._check(sequences)
+        scores: list[TokenScores | None] = [None] * len(sequences)
+        with bar("scoring", total=len(sequences), unit="sequences") as shown:
+            for rows in batches([len(sequence) for sequence in sequences], self.batch_tokens):
+                for row, score in zip(rows, self._read([sequences[row] for row in rows]), strict=True):
+                    scores[row] = score
+                shown.advance(len(rows))
+        return [score for score in scores if score is not None]
+
+    def _continue(self, prompts: list[Sequence[int]], *, uniforms: np.ndarray, temperature: float) -> list[list[int]]:
+        import torch
+
+        new: list[list[int]] = [[] for _ in prompts]
+        alive = list(range(len(prompts)))
+        position = min(map(len, prompts))
+        tokens = self._tensor([list(prompt[:position]) for prompt in prompts])
+        cache = None
+        while alive:
+            logits, cache = self._step(tokens, cache)
+            steps = [max(position - len(prompts[row]), 0) for row in alive]
+            drawn = draw(logits, self._tensor(uniforms[alive, steps]), temperature=temperature)
+            keep, tokens_next = [], []
+            for k, row in enumerate(alive):
+                given = position < len(prompts[row])
+                token = int(prompts[row][position]) if given else drawn[k]
+                if not given:
+                    new[row].append(token)
+                if given or not (token in self._ends or len(new[row]) == uniforms.shape[1]):
+                    keep.append(k)
+                    tokens_next.append([token])
+            if 0 < len(keep) < len(alive):
+                cache.reorder_cache(torch.tensor(keep))
+            alive = [alive[k] for k in keep]
+            tokens = self._tensor(tokens_next)
+            position += 1
+        return new
+
+    def _step(self, tokens: torch.Tensor, cache: Any) -> tuple[torch.Tensor, Any]:
+        import torch
+
+        with torch.inference_mode():
+            out = self._open()(input_ids=tokens, past_key_values=cache, use_cache=True, **self._last)
+        if getattr(out, "past_key_values", None) is None:
+            raise ModelError("the model keeps no key-value cache", got=type(self._model).__name__)
+        return out.logits[:, -1], out.past_key_values
+
+    def _read(self, sequences: list[Sequence[int]]) -> list[TokenScores]:
+        import torch
+
+        scores = []
+        width = max(map(len, sequences))
+        # Causal attention never looks ahead, so what stands behind a sequence's end needs no mask.
+        ids = self._tensor([[*sequence, *[0] * (width - len(sequence))] for sequence in sequences])
+        with torch.inference_mode():
+            logits = self._open()(input_ids=ids, use_cache=False).logits
+            exact = torch.promote_types(logits.dtype, torch.float32)
+            for row, sequence in enumerate(sequences):  # one row at a time: the vocabulary is wide
+                own, target = logits[row, : len(sequence) - 1].to(exact), ids[row, 1 : len(sequence)]
+                _check_scores(own)
+                logprob = own.log_softmax(-1).gather(-1, target[:, None]).squeeze(-1).double()
+                scores.append(TokenScores(logprob.cpu().numpy(), (own.argmax(-1) == target).cpu().numpy()))
+        return scores
+
+    def _open(self) -> Any:
+        if self._model is None:
+            raise FaultError("the session is closed", hint="use it inside its with block")
+        return self._model
+
+    def _tensor(self, values: Any) -> torch.Tensor:
+        import torch
+
+        return torch.as_tensor(values, device=self._open().device)
+
+    def _check(self, sequences: Sequence[Sequence[int]], *, more: int = 0) -> None:
+        limit = self._n_positions
+        for i, ids in enumerate(sequences):
+            if not ids:
+                raise InputError("a sequence without tokens", where=f"sequence {i}")
+            if min(ids) < 0 or max(ids) >= self._n_vocabulary:
+                raise InputError(
+                    "a token outside the vocabulary", where=f"sequence {i}", expected=f"0 to {self._n_vocabulary - 1}"
+                )
+            if limit is not None and len(ids) + more > limit:
+                got = f"{len(ids)} tokens and {more} to come" if more else f"{len(ids)} tokens"
+                hint = "lower max_length or max_new_tokens"
+                raise ModelError(
+                    "more tokens than the model has positions for", expected=f"at most {limit}", got=got, hint=hint
+                )
+
+
+def draw(logits: torch.Tensor, uniforms: torch.Tensor, *, temperature: float) -> list[int]:
+    """Draw one token per row of ``logits`` (rows, vocabulary) by inverse CDF; ``uniforms`` (rows,) lie in (0, 1].
+
+    Raises
+    ------
+    ModelError
+        Where the scores are not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> thirds = torch.log(torch.tensor([[1.0, 0.0, 2.0]] * 3))
+    >>> draw(thirds, torch.tensor([0.2, 0.4, 1.0], dtype=torch.float64), temperature=1.0)
+    [0, 2, 2]
+    """
+    import torch
+
+    _check_scores(logits)
+    if temperature == 0:
+        return [int(token) for token in logits.argmax(-1).tolist()]
+    mass = torch.softmax(logits.double() / temperature, dim=-1).cumsum(-1)
+    # u in (0, 1] and the first token that reaches it: a token of probability zero is never met
+    found = torch.searchsorted(mass, uniforms[:, None] * mass[:, -1:])
+    return [int(token) for token in found.squeeze(1).tolist()]
+
+
+def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Yield the indices in batches of like length, the longest first; rows times the longest stay within ``budget``.
+
+    Examples
+    --------
+    >>> list(batches([2, 5, 3, 9], 8))
+    [[3], [1], [2, 0]]
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    while order:
+        n = max(1, budget // max(1, lengths[order[0]]))
+        yield order[:n]
+        order = order[n:]
+
+
+def _check_scores(logits: torch.Tensor) -> None:
+    if logits.isnan().any():
+        raise ModelError("the model's scores are not finite", hint="try dtype float32")
+
+
+def _end_ids(tokenizer: Any, model: Any) -> frozenset[int]:
+    """The tokens that end a text, as the tokenizer and the model's generation settings name them."""
+    named = getattr(model.generation_config, "eos_token_id", None)
+    ends = named if isinstance(named, list) else [named]
+    return frozenset(int(token) for token in [*ends, tokenizer.eos_token_id] if token is not None)

@@ -1,0 +1,36 @@
+"""Knowledge probes: how much of each domain a base model already knows."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import polars as pl
+
+from composer.spec import Spec
+from composer.types import KnowledgeDistribution
+from probes.engines import Session
+
+
+class KnowledgeProbe(Spec):
+    """A way to measure what a base model knows."""
+
+    name: str
+    summary: ClassVar[str]
+    reference: ClassVar[str]
+
+    @abstractmethod
+    def measure(
+        self, session: Session, *, domains: Sequence[str], reference: pl.DataFrame, seed: int, folder: Path
+    ) -> KnowledgeDistribution:
+        """Return a share per domain.
+
+        ``reference`` has the columns domain and text and shows what a domain looks like; ``folder`` takes the record.
+        """
+
+
+from probes.knowledge.self_generation import SelfGeneration  # noqa: E402  members build on what stands above
+
+KNOWLEDGE: dict[str, type[KnowledgeProbe]] = {"self_generation": SelfGeneration}

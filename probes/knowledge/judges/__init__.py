@@ -1,0 +1,51 @@
+"""Judges: which domain a text belongs to, as a probability for each."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from composer.spec import Spec
+
+
+class FittedJudge(Protocol):
+    """A judge that has seen reference texts of D domains; every vector is in their order.
+
+    ``accuracy`` is cross-validated, the mean over domains of the share of texts that are recognised: 1/D is guessing.
+    ``confusion`` is float64 (D, D): entry (i, j) is the cross-validated mean probability of domain i for texts of domain j, so
+    its columns sum to 1.
+    """
+
+    @property
+    def accuracy(self) -> float:
+        """The cross-validated accuracy."""
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """The cross-validated confusion matrix."""
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """Return float64 (n, D) rows on the simplex."""
+
+    def shares(self, mean: np.ndarray) -> np.ndarray:
+        """Return the domain shares, float64 (..., D), that mean probabilities of the same shape speak for."""
+
+
+class Judge(Spec):
+    """A way to tell domains apart."""
+
+    name: str
+    summary: ClassVar[str]
+    reference: ClassVar[str]
+
+    @abstractmethod
+    def fit(self, texts: Sequence[str], labels: Sequence[str], *, domains: Sequence[str], seed: int) -> FittedJudge:
+        """Learn from reference texts and their domains."""
+
+
+from probes.knowledge.judges.classifier import Classifier  # noqa: E402  members build on what stands above
+
+JUDGES: dict[str, type[Judge]] = {"classifier": Classifier}

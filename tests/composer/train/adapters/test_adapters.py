@@ -1,0 +1,159 @@
+"""The battery of every adapter, on a Llama and on a GPT-2 (whose linear maps are stored transposed)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from composer.encode import load_tokenizer
+from composer.errors import ModelError, SpecError
+from composer.train import ADAPTERS, Adapter
+from composer.train.adapters.lora import Lora
+from composer.train.model import load
+from composer.types import ModelRef
+
+IDS = torch.arange(5, 69).reshape(4, 16)
+
+
+@pytest.fixture(params=["llama", "gpt2"])
+def origin(request: pytest.FixtureRequest, base: ModelRef, gpt2: ModelRef) -> ModelRef:
+    return base if request.param == "llama" else gpt2
+
+
+@pytest.fixture(params=sorted(ADAPTERS))
+def adapter(request: pytest.FixtureRequest) -> Adapter:
+    return ADAPTERS[request.param]()
+
+
+def attached(adapter: Adapter, origin: ModelRef, *, previous: Path | None = None, seed: int = 3) -> Any:
+    if previous is not None and not adapter.needs_base:
+        origin = ModelRef(path=str(previous / adapter.where))
+    return adapter.attach(load(origin, device="cpu")[0], previous=previous, seed=seed)
+
+
+def logits(model: Any) -> torch.Tensor:
+    model.eval()
+    with torch.no_grad():
+        return model(input_ids=IDS).logits
+
+
+def moved(adapter: Adapter, origin: ModelRef, *, steps: int = 20) -> tuple[Any, dict[str, torch.Tensor], list[float]]:
+    """Train a little; return the module, all its tensors before, and the losses."""
+    model = attached(adapter, origin)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    optimizer = torch.optim.AdamW(adapter.state(model).values(), lr=1e-2, weight_decay=0.1)
+    losses = []
+    for _ in range(steps):
+        loss = model(input_ids=IDS, labels=IDS).loss
+        extra = adapter.extra_loss(model, {"input_ids": IDS, "labels": IDS})
+        (loss if extra is None else loss + extra).backward()
+        adapter.after_backward(model)
+        optimizer.step()
+        adapter.after_step(model)
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return model, before, losses
+
+
+def test_members_say_what_they_are() -> None:
+    for word, member in ADAPTERS.items():
+        assert member().name == word
+        assert member.where in ("model", "adapter")
+        assert member.reference
+        assert member.summary
+
+
+def test_output_is_unchanged_at_the_start(adapter: Adapter, origin: ModelRef) -> None:
+    assert torch.equal(logits(attached(adapter, origin)), logits(load(origin, device="cpu")[0]))
+
+
+def test_only_what_state_names_moves_and_all_of_it(adapter: Adapter, origin: ModelRef) -> None:
+    model, before, _ = moved(adapter, origin)
+    after = model.state_dict()
+    changed = {after[name].data_ptr() for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {tensor.data_ptr() for tensor in adapter.state(model).values()}  # tied weights have several names
+
+
+def test_loss_falls(adapter: Adapter, origin: ModelRef) -> None:
+    losses = moved(adapter, origin)[2]
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_save_and_load_round_trip_exactly(adapter: Adapter, origin: ModelRef, tmp_path: Path) -> None:
+    model, _, _ = moved(adapter, origin, steps=3)
+    adapter.save(model, load_tokenizer(origin.path), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [adapter.where]
+    again = attached(adapter, origin, previous=tmp_path)
+    state, state_again = adapter.state(model), adapter.state(again)
+    assert state.keys() == state_again.keys()
+    assert all(torch.equal(state[name], state_again[name]) for name in state)
+    assert torch.equal(logits(model), logits(again))
+    weights = [path.suffix for path in (tmp_path / adapter.where).iterdir() if path.suffix in (".bin", ".pt", ".safetensors")]
+    assert weights == [".safetensors"]
+
+
+def test_start_is_a_function_of_the_seed(adapter: Adapter, base: ModelRef) -> None:
+    one, two = (adapter.state(attached(adapter, base)) for _ in range(2))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_global_randomness_is_untouched(adapter: Adapter, base: ModelRef) -> None:
+    state = torch.get_rng_state()
+    attached(adapter, base)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_lora_draws_by_its_seed(base: ModelRef) -> None:
+    one, two = (Lora().state(attached(Lora(), base, seed=seed)) for seed in (1, 2))
+    assert any(not torch.equal(one[name], two[name]) for name in one)
+
+
+def test_lora_moves_only_its_targets(base: ModelRef) -> None:
+    adapter = Lora(rank=2, targets=("q_proj", "layers.1.mlp.up_proj"))
+    state = adapter.state(attached(adapter, base))
+    places = {name.removeprefix("base_model.model.model.").split(".lora_")[0] for name in state}
+    assert places == {"layers.0.self_attn.q_proj", "layers.1.self_attn.q_proj", "layers.1.mlp.up_proj"}
+    assert sum(tensor.numel() for tensor in state.values()) == 3 * 2 * (64 + 64)
+
+
+def test_lora_folder_names_no_place_on_this_machine(base: ModelRef, tmp_path: Path) -> None:
+    Lora().save(attached(Lora(), base), None, tmp_path)
+    config = (tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8")
+    assert str(Path(base.path).parent) not in config
+    assert sorted(path.name for path in (tmp_path / "adapter").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+
+
+def test_unknown_target_lists_those_that_exist(base: ModelRef) -> None:
+    with pytest.raises(SpecError, match=r"targets: no such module.*down_proj.*v_proj; got q_prj; did you mean 'q_proj'"):
+        attached(Lora(targets=("q_prj",)), base)
+
+
+def test_output_layer_is_no_target(base: ModelRef) -> None:
+    with pytest.raises(SpecError, match="got lm_head"):
+        attached(Lora(targets=("lm_head",)), base)
+
+
+@pytest.mark.parametrize(("other", "field"), [
+    (Lora(rank=4), "rank"), (Lora(alpha=8), "alpha"), (Lora(dropout=0.5), "dropout"), (Lora(targets=("q_proj",)), "targets"),
+])  # fmt: skip
+def test_lora_does_not_go_on_from_another(other: Lora, field: str, base: ModelRef, tmp_path: Path) -> None:
+    Lora().save(attached(Lora(), base), None, tmp_path)
+    with pytest.raises(SpecError, match=f"{field}: the previous adapter has another"):
+        attached(other, base, previous=tmp_path)
+
+
+def test_lora_does_not_go_on_from_a_full_model(base: ModelRef, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no adapter in the folder.*full fine-tuning leaves a model/"):
+        attached(Lora(), base, previous=tmp_path)
+
+
+def test_lora_of_another_model_is_refused(base: ModelRef, gpt2: ModelRef, tmp_path: Path) -> None:
+    Lora().save(attached(Lora(), gpt2), None, tmp_path)
+    with pytest.raises(ModelError, match="the adapter does not fit the model"):
+        attached(Lora(), base, previous=tmp_path)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import polars as pl
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from composer.encode import Encoding, load_tokenizer
+from composer.errors import FaultError, InputError
+from composer.train.batches import IGNORED, Row, collate, micro, rows, steps
+from composer.types import ModelRef
+
+Composed = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+def items(domains: list[int]) -> list[Row]:
+    return [Row(str(i), domain, Encoding((7, 8, 9), (True, False, True))) for i, domain in enumerate(domains)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 7), st.sampled_from(["mixed", "domain"]))
+def test_every_row_is_in_one_batch(domains: list[int], size: int, batches: str) -> None:
+    plan = steps(items(domains), size=size, batches=batches)  # type: ignore[arg-type]
+    assert sorted(int(row.sample_id) for batch in plan for row in batch) == list(range(len(domains)))
+    assert all(1 <= len(batch) <= size for batch in plan)
+    for domain in set(domains):  # within a domain the order stays
+        ids = [int(row.sample_id) for batch in plan for row in batch if row.domain == domain]
+        assert ids == sorted(ids)
+    if batches == "domain":
+        assert all(len({row.domain for row in batch}) == 1 for batch in plan)
+        assert sum(len(batch) < size for batch in plan) <= len(set(domains))
+    else:
+        assert [row.sample_id for batch in plan for row in batch] == [str(i) for i in range(len(domains))]
+
+
+def test_domain_batches_keep_shares_over_time() -> None:
+    plan = steps(items([0, 1] * 20 + [0, 0, 0, 1] * 20), size=5, batches="domain")
+    begin, end = plan[: len(plan) // 2], plan[len(plan) // 2 :]
+    shares = [sum(len(b) for b in part if b[0].domain) / sum(map(len, part)) for part in (begin, end)]
+    assert shares[0] > shares[1] + 0.1
+
+
+def test_one_domain_makes_both_ways_the_same() -> None:
+    assert steps(items([0] * 11), size=4, batches="domain") == steps(items([0] * 11), size=4, batches="mixed")
+
+
+def test_labels_stand_where_tokens_are_trained_and_never_first() -> None:
+    batch = collate([Row("a", 1, Encoding((7, 8, 9), (True, False, True))), Row("b", 0, Encoding((5, 6), (True, True)))])
+    assert batch["input_ids"].tolist() == [[7, 8, 9], [5, 6, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert batch["labels"].tolist() == [[IGNORED, IGNORED, 9], [IGNORED, 6, IGNORED]]
+    assert batch["domain"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, None])
+def test_micro_batches_hold_the_batch_and_no_needless_padding(size: int | None) -> None:
+    lengths = [2, 5, 3, 3, 4]
+    batch = collate([Row(str(n), 0, Encoding(tuple(range(1, n + 1)), (True,) * n)) for n in lengths])
+    parts = micro(batch, size=size)
+    ids = [row[row > 0].tolist() for part in parts for row in part["input_ids"]]
+    assert ids == [list(range(1, n + 1)) for n in lengths]
+    assert all(part["attention_mask"].any(0).all() for part in parts)
+    assert torch.equal(torch.cat([part["domain"] for part in parts]), batch["domain"])
+
+
+def test_rows_follow_the_composition(samples: pl.DataFrame, composed: Composed, base: ModelRef) -> None:
+    chosen = samples.sample(20, seed=3, shuffle=True)
+    twice = pl.concat([chosen, chosen.head(4)])
+    out, domains = rows(composed(twice), samples, tokenizer=load_tokenizer(base.path), max_length=64)
+    assert [row.sample_id for row in out] == twice["sample_id"].to_list()
+    assert [domains[row.domain] for row in out] == twice["domain"].to_list()
+    assert [row.encoding.n_loss_tokens for row in out] == twice["n_loss_tokens"].to_list()
+
+
+def test_a_count_that_differs_names_the_sample(samples: pl.DataFrame, composed: Composed, base: ModelRef) -> None:
+    wrong = composed(samples).with_columns(pl.col("n_loss_tokens") + (pl.col("position") == 5).cast(pl.UInt32))
+    name = samples["sample_id"][5]
+    with pytest.raises(FaultError, match=f"sample {name}: trained tokens differ; expected [0-9]+; got [0-9]+; the samples"):
+        rows(wrong, samples, tokenizer=load_tokenizer(base.path), max_length=64)
+
+
+def test_another_length_is_noticed(samples: pl.DataFrame, composed: Composed, base: ModelRef) -> None:
+    shorter = int(samples["n_tokens"].to_numpy().max()) - 1
+    with pytest.raises(FaultError, match="trained tokens differ"):
+        rows(composed(samples), samples, tokenizer=load_tokenizer(base.path), max_length=shorter)
+
+
+def test_a_sample_that_cannot_be_encoded_is_named(samples: pl.DataFrame, composed: Composed, base: ModelRef) -> None:
+    with pytest.raises(FaultError, match=f"sample {samples['sample_id'][0]}: cannot be trained on: no_loss_tokens"):
+        rows(composed(samples), samples, tokenizer=load_tokenizer(base.path), max_length=3)
+
+
+def test_a_row_without_a_sample_is_named(samples: pl.DataFrame, composed: Composed, base: ModelRef) -> None:
+    with pytest.raises(FaultError, match=f"no sample; got {samples['sample_id'][0]}"):
+        rows(composed(samples), samples.slice(1), tokenizer=load_tokenizer(base.path), max_length=64)
+
+
+def test_an_empty_composition(samples: pl.DataFrame, composed: Composed, base: ModelRef) -> None:
+    with pytest.raises(InputError, match="the composition has no rows"):
+        rows(composed(samples.clear()), samples, tokenizer=load_tokenizer(base.path), max_length=64)

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from composer.errors import ModelError
+from composer.train.adapters.lora import Lora
+from composer.train.model import load
+from composer.types import ModelRef
+
+
+def test_a_model_comes_in_float32_with_its_tokenizer(base: ModelRef) -> None:
+    model, tokenizer = load(base, device="cpu")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert model.config.vocab_size == len(tokenizer)
+
+
+def test_an_adapter_is_merged_into_the_weights(base: ModelRef, tmp_path: Path) -> None:
+    adapter, ids = Lora(rank=2), torch.arange(5, 25)[None]
+    model = adapter.attach(load(base, device="cpu")[0], previous=None, seed=0)
+    with torch.no_grad():
+        for name, tensor in adapter.state(model).items():
+            tensor.fill_(0.05 if "lora_B" in name else 0.1)
+        adapter.save(model, None, tmp_path)
+        merged, _ = load(ModelRef(path=base.path, adapter=str(tmp_path / "adapter")), device="cpu")
+        torch.testing.assert_close(merged(ids).logits, model(ids).logits)
+        assert not torch.allclose(merged(ids).logits, load(base, device="cpu")[0](ids).logits)
+
+
+@pytest.mark.parametrize("path", ["/no/such/model", "./nowhere", "~/nowhere", "a/b/c"])
+def test_a_path_that_can_only_be_local_is_not_sought_on_the_hub(path: str) -> None:
+    with pytest.raises(ModelError, match=r"base_model.path: no such folder; expected a model folder or a Hub id"):
+        load(ModelRef(path=path), device="cpu")
+
+
+def test_a_hub_id_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=r"no model: .*got nobody/nothing; give a folder"):
+        load(ModelRef(path="nobody/nothing"), device="cpu")
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no model in the folder; expected config.json"):
+        load(ModelRef(path=str(tmp_path)), device="cpu")
+
+
+def test_a_file(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="a file, not a model folder"):
+        load(ModelRef(path=str(tmp_path / "model.safetensors")), device="cpu")
+
+
+@pytest.mark.parametrize("content", ["{}", "not json", '{"model_type": "no-such-type"}', '{"model_type": "llama"}'])
+def test_a_folder_with_a_broken_model(content: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match="no model: "):
+        load(ModelRef(path=str(tmp_path)), device="cpu")
+
+
+def test_pickled_weights_are_refused(base: ModelRef, tmp_path: Path) -> None:
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((Path(base.path) / name).read_bytes())
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"no model: .*safetensors"):
+        load(ModelRef(path=str(tmp_path)), device="cpu")
+
+
+def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:
+    config = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.C", "AutoModelForCausalLM": "mine.M"}}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "mine.py").write_text("raise SystemExit('ran')", encoding="utf-8")
+    with pytest.raises(ModelError, match="no model: "):
+        load(ModelRef(path=str(tmp_path)), device="cpu")
+
+
+def test_an_adapter_that_is_not_there(base: ModelRef, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no adapter in the folder"):
+        load(ModelRef(path=base.path, adapter=str(tmp_path)), device="cpu")

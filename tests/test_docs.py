@@ -1,0 +1,48 @@
+"""The pages say what is so: the Python page runs, the README's recipe is one, its tables and commands exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import composer
+from flows.recipe import Recipe
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    for name in composer.__all__:
+        assert getattr(composer, name).__doc__, name
+        assert f"`{name}`" in page, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        composer.nothing  # noqa: B018
+
+
+def test_the_recipe_of_the_readme_is_one() -> None:
+    [text] = blocks("README.md", "yaml")
+    recipe = Recipe(**yaml.safe_load(text))
+    assert recipe.targets == ("law", "code")
+
+
+def test_no_page_bears_a_path_of_a_machine() -> None:
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("data_cards/**/*.md")]:
+        assert not re.search(r"(?<![\w.])/(work|root|home|tmp)/", path.read_text(encoding="utf-8")), path.name
+
+
+def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_world: Any) -> None:
+    small_world(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for block in blocks("docs/python.md", "python"):
+        exec(compile(block, "docs/python.md", "exec"), {})
+    assert (tmp_path / "out" / "pool" / "samples.parquet").is_file()
+    assert list((tmp_path / "store" / "composition").iterdir())

@@ -2,8 +2,9 @@
 
 Ingest counts with it, the trainer makes its batches with it and evaluation measures with it, so their counts agree to the
 token. The marked tokens are those of the assistant's turns, found as text: the conversation is rendered up to each assistant
-turn and after it, and the characters between are the answer, its end marker included. A template whose rendering of a
-beginning is not a beginning of the rendering cannot be marked so and is refused for that row.
+turn and after it, and the characters between are the answer, its end marker included (for an assistant who speaks first, its
+content and what follows). A template whose rendering of a beginning is not a beginning of the rendering cannot be marked so and
+is refused for that row.
 """
 
 from __future__ import annotations
@@ -130,7 +131,9 @@ def render(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[str, list
     for i, message in enumerate(conversation):
         if message["role"] != "assistant":
             continue
-        before = _template(tokenizer, conversation[:i], prompt=True) if i else ""
+        before = (
+            _template(tokenizer, conversation[:i], prompt=True) if i else full[: max(full.find(message["content"].strip()), 0)]
+        )
         after = _template(tokenizer, conversation[: i + 1], prompt=False) if i + 1 < len(conversation) else full
         if not (full.startswith(before) and full.startswith(after) and len(before) <= len(after)):
             raise SourceError("template_rewrites_history")

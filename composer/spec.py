@@ -153,12 +153,12 @@ def member(value: object, family: Mapping[str, type[S]], *, kind: str) -> S:
     """
     if isinstance(value, Spec):
         if type(value) not in family.values():
-            raise SpecError(f"not a {kind}", got=type(value).__name__, expected=", ".join(sorted(family)))
+            raise SpecError(f"names no {kind}", got=type(value).__name__, expected=", ".join(sorted(family)))
         return value  # type: ignore[return-value]
     fields = {"name": value} if isinstance(value, str) else value
     if not isinstance(fields, Mapping) or not isinstance(fields.get("name"), str):
-        expected = f"a {kind} name or a mapping with one, such as {{name: {sorted(family)[0]}}}"
-        raise SpecError(f"not a {kind}", expected=expected, got=repr(value)[:80])
+        expected = f"{' or '.join(sorted(family))}, or a mapping such as {{name: {sorted(family)[0]}}}"
+        raise SpecError(f"names no {kind}", expected=expected, got=repr(value)[:80])
     word = fields["name"]
     if word not in family:
         raise SpecError(f"unknown {kind} '{word}'", where="name", hint=nearest(word, family))

@@ -7,6 +7,7 @@ Every command takes ``--json``: one JSON document on stdout, progress and logs o
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -228,6 +229,7 @@ def demo(
 
 def main() -> None:
     """Run the command line; every error is one clear line, a traceback only with ``--debug``."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait busily ruin each other on a shared machine
     sys.exit(invoke(sys.argv[1:]))
 
 

@@ -8,6 +8,7 @@ No text of a dataset enters but names, and those escaped; no path of a machine e
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -151,7 +152,7 @@ def _licenses(rows: pl.DataFrame, samples: pl.DataFrame) -> dict[str, int]:
 
 
 def _table_of_licenses(licenses: Mapping[str, int]) -> str:
-    return table(["licence", "rows"], licenses.items()) + "\n\nEvery exported row carries its licence."
+    return table(["licence", "rows"], licenses.items()) + "\n\nIn the Parquet files the column `license` says it row by row."
 
 
 def _intro(report: Entry, *, schedule: Entry, key: str) -> str:
@@ -167,10 +168,10 @@ def _intro(report: Entry, *, schedule: Entry, key: str) -> str:
 
 
 def _load(configs: Sequence[Entry]) -> str:
-    names = [config["config_name"] for config in configs]
-    lines = ["from datasets import load_dataset", ""]
-    lines += [f'{_identifier(name)} = load_dataset("<this folder or repository>", "{name}", split="train")' for name in names]
-    return fence("\n".join(lines), language="python")
+    first, *others = (json.dumps(config["config_name"], ensure_ascii=False) for config in configs)
+    also = f"  # or {', '.join(others)}" if others else ""
+    call = f'data = load_dataset("<this folder or repository>", {first}, split="train"){also}'
+    return fence(f"from datasets import load_dataset\n\n{call}", language="python")
 
 
 def _shares(accounts: Sequence[Entry], *, unit: str) -> str:
@@ -248,8 +249,3 @@ def _yaml(value: Entry) -> str:
 
 def _words(unit: str) -> str:
     return unit.replace("_", " ")
-
-
-def _identifier(name: str) -> str:
-    word = re.sub(r"\W", "_", name)
-    return f"_{word}" if word[:1].isdigit() else word

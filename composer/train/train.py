@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from composer.errors import FaultError, ModelError, SpecError
+from composer.errors import FaultError, InputError, ModelError, SpecError
 from composer.fingerprint import write_json
 from composer.progress import bar
 from composer.spec import Spec, member_of, outside_identity, seed_of
@@ -99,8 +99,10 @@ def train(
     ------
     ModelError
         Where the model or the start cannot be used.
+    InputError
+        Where samples are longer than the model can read.
     FaultError
-        Where samples do not fit the composition, or a loss or a weight is not finite.
+        Where samples do not fit the composition, a loss or a weight is not finite, or the GPU's memory does not suffice.
     """
     adapter, device = spec.adapter, _device(spec)
     _check_reports(spec.report_to)
@@ -109,6 +111,7 @@ def train(
         origin = _origin(adapter, model=model, start=start)
         network, tokenizer = load(origin, device=device, exact=not adapter.needs_base)
         items, domains = rows(composition, samples, tokenizer=tokenizer, max_length=max_length)
+        _check_lengths(items, network)
         plan = steps(items, size=spec.batch_size, batches=spec.batches) * spec.epochs
         network = adapter.attach(network, previous=start, seed=seed)
         n_parameters = sum(parameter.numel() for parameter in adapter.state(network).values())
@@ -150,9 +153,21 @@ def _origin(adapter: Adapter, *, model: ModelRef, start: Path | None) -> ModelRe
     return model if start is None else ModelRef(path=str(start / adapter.where), chat_template=model.chat_template)
 
 
+def _check_lengths(items: Sequence[Row], network: Any) -> None:
+    most = getattr(network.config, "max_position_embeddings", None)
+    longest = max(items, key=lambda row: len(row.encoding.ids))
+    if most is not None and len(longest.encoding.ids) > most:
+        expected, got = f"at most {most} tokens", f"{len(longest.encoding.ids)} in sample {longest.sample_id}"
+        raise InputError(
+            "a sample is longer than the model can read", expected=expected, got=got, hint="ingest with a lower max_length"
+        )
+
+
 def _fit(
     network: Any, plan: list[list[Row]], domains: list[str], *, spec: Train, device: str, seed: int, folder: Path
 ) -> list[Step]:  # fmt: skip
+    import torch
+
     from composer.train.trainer import ComposerTrainer
 
     aside = folder / ".trainer"
@@ -164,6 +179,10 @@ def _fit(
                 adapter=spec.adapter, micro_batch=spec.micro_batch, shown=shown,
             )  # fmt: skip
             trainer.train()
+    except torch.OutOfMemoryError:
+        raise FaultError(
+            "the GPU's memory does not suffice", where="train", hint="set train.micro_batch, or lower it"
+        ) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return trainer.taken

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -23,8 +24,8 @@ from composer.progress import say
 RECIPES = Path(__file__).parent
 POLICIES = {"none": "none", "random": "random", "stratified": "stratified", "InsCL (distance)": "distance"}
 TARGET = "science"
-AMOUNT = 6_000  # loss tokens of the second stage of training
-DOCUMENTS = 4_500  # per domain; the base model reads 9,000 of them in its mixture
+AMOUNT = 4_000  # loss tokens of the second stage of training
+DOCUMENTS = 7_000  # per domain; the base model reads 20,000 of all in its mixture
 
 Run = dict[str, Any]
 
@@ -38,6 +39,7 @@ def run(folder: Path) -> Run:
     write(World(), folder / "world", seed=1, documents=DOCUMENTS)
     say("training a base model of known mixture")
     arm(folder, "domains", "base")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers on two cores: more threads would fight
     workers = ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
     with workers:
         first = workers.submit(quiet_arm, folder, "domains", None)

@@ -105,8 +105,9 @@ def _ends(which: int) -> Callable[[World], list[Pair]]:
 
 
 def categories(world: World) -> list[Pair]:
-    """Return every entity and its domain."""
-    return [(entity, domain) for domain in DOMAINS for entity in world.entities_of(domain)]
+    """Return a mention of every entity and its domain; the name follows a blank, as it does in the documents."""
+    """Return a mention of every entity and its domain; the name follows a blank, as it does in the documents."""
+    return [(f"about {entity}", domain) for domain in DOMAINS for entity in world.entities_of(domain)]
 
 
 def _run(words: tuple[str, ...], start: int, length: int) -> str:

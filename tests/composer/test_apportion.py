@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -95,6 +98,16 @@ def test_only_ratios_of_weights_count(weights, total, scale):
 )
 def test_numbers(weights, total, options, expected):
     assert apportion(weights, total, **options).tolist() == expected
+
+
+def test_it_is_the_largest_remainder_of_exact_fractions_ties_included():
+    for tenths in product(range(1, 7), repeat=3):
+        for total in range(1, 9):
+            quota = [Fraction(tenth * total, sum(tenths)) for tenth in tenths]
+            expected = [int(q) for q in quota]
+            for i in sorted(range(3), key=lambda i: expected[i] - quota[i])[: total - sum(expected)]:
+                expected[i] += 1
+            assert apportion(np.array(tenths) / 10, total).tolist() == expected, (tenths, total)
 
 
 @pytest.mark.parametrize("weights", [[], [0, 0], [1, -1], [1, float("nan")], [float("inf"), 1], [[1, 2]]])

@@ -76,6 +76,17 @@ def test_the_end_marker_is_trained_on_and_the_prompt_is_not(name: str) -> None:
     assert tok.eos_token_id in [i for i, t in zip(encoding.ids, encoding.trained, strict=True) if t]
 
 
+def test_the_header_of_an_assistant_who_speaks_first_is_not_trained_on() -> None:
+    tok = CHAT["chatml"]
+    greeting = [{"role": "assistant", "content": "law"}, *turns("what", "answer")]
+    [encoding] = encode(tok, [greeting], max_length=100)
+    assert isinstance(encoding, Encoding)
+    opening = tok("<|im_start|>assistant\n", add_special_tokens=False)["input_ids"]
+    assert list(encoding.ids[: len(opening)]) == opening
+    assert not any(encoding.trained[: len(opening)])
+    assert trained_text(tok, encoding).split() == ["law", "answer"]
+
+
 def test_a_batch_is_its_rows() -> None:
     rows = [turns("a", "b"), turns("what is the question", "the answer"), [{"role": "assistant", "content": "a document"}]]
     assert encode(CHAT["chatml"], rows, max_length=50) == [encode(CHAT["chatml"], [row], max_length=50)[0] for row in rows]

@@ -72,7 +72,7 @@ def test_errors_carry_their_whole_path() -> None:
 
 @pytest.mark.parametrize("value", [3, {"depth": 1}, {"name": 3}, []])
 def test_a_member_needs_a_name(value: object) -> None:
-    with pytest.raises(SpecError, match="not a colour; expected a colour name or a mapping"):
+    with pytest.raises(SpecError, match="names no colour; expected blue or red, or a mapping"):
         member(value, FAMILY, kind="colour")
 
 

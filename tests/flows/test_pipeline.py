@@ -50,7 +50,9 @@ def test_paths_do_not_enter_keys(world: Path, tmp_path_factory: pytest.TempPathF
     elsewhere = tmp_path_factory.mktemp("moved") / "there"
     world.rename(elsewhere)
     assert keys(elsewhere, f"root={elsewhere}") == before
-    assert keys(elsewhere, f"root={elsewhere}", "engine.batch_tokens=64", "train.device=cpu", "store=other") == before
+    assert (
+        keys(elsewhere, f"root={elsewhere}", "engine={name: hf, batch_tokens: 64}", "train.device=cpu", "store=other") == before
+    )
     elsewhere.rename(world)
 
 

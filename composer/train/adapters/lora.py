@@ -95,7 +95,6 @@ class Lora(Adapter):
         theirs = {"rank": config.r, "alpha": config.lora_alpha, "dropout": config.lora_dropout, "targets": sorted(has)}
         for field, value in theirs.items():
             if ours[field] != value:
-                raise SpecError(
-                    "the previous adapter has another", where=field, expected=str(value)[:200], got=str(ours[field])[:200]
-                )
+                expected, got = str(value)[:200], str(ours[field])[:200]
+                raise SpecError("the previous adapter has another", where=field, expected=expected, got=got)
         return model

@@ -118,6 +118,10 @@ def test_every_config_loads_with_the_rows_of_the_composition(tmp_path: Path, mon
     assert default["sample_id"][:] == rows["sample_id"].to_list()
 
 
+def test_the_card_says_how_to_load_every_config() -> None:
+    assert '"mix", split="train")  # or "code", "law"' in card(**arguments())
+
+
 def test_a_lone_chat_file_loads_too(tmp_path: Path) -> None:
     from datasets import load_dataset
 

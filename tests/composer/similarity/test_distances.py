@@ -185,3 +185,11 @@ def test_a_subsample_draws_a_point_by_its_weight():
     row = {vector.tobytes(): weight for vector, weight in zip(whole.vectors, whole.weights, strict=True)}
     for vector, share in zip(drawn.vectors, drawn.weights, strict=True):
         assert abs(share * 50 - row[vector.tobytes()] * 50) < 1
+
+
+def test_neighbours_may_be_drawn_together():
+    line = Cloud(np.arange(1, 41)[:, None])
+    drawn = DISTANCES["subsampled"](points=20)._draw(line, 0)
+    rows = np.flatnonzero(np.isin(line.vectors, drawn.vectors))
+    assert len(rows) == 20
+    assert 1 in np.diff(rows)  # a comb over the cloud's own order would take every second row

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from composer.encode import Encoding, encode, load_tokenizer
-from composer.errors import FaultError, ModelError, SpecError
+from composer.errors import FaultError, InputError, ModelError, SpecError
 from composer.fingerprint import sha256
 from composer.progress import listener
 from composer.spec import digest
@@ -236,6 +236,26 @@ def test_a_last_step_that_ruins_the_weights(
     monkeypatch.setattr(Full, "after_step", ruin)
     with pytest.raises(FaultError, match=r"weights are not finite after training; got model.embed_tokens.weight"):
         run(tmp_path, rows=samples.head(4))
+
+
+def test_memory_that_does_not_suffice(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fill(_: Adapter, model: Any) -> None:  # noqa: ARG001
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Full, "after_backward", fill)
+    with pytest.raises(FaultError, match=r"the GPU's memory does not suffice; set train.micro_batch"):
+        run(tmp_path)
+
+
+def test_samples_that_the_model_cannot_read(samples: pl.DataFrame, composed: Composed, base: ModelRef, tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "x" * 600}, {"role": "assistant", "content": "y"}]
+    [encoding] = encode(load_tokenizer(base.path), [talk], max_length=1000)
+    assert isinstance(encoding, Encoding)
+    row = samples.head(1).with_columns(
+        pl.Series("messages", [talk], SAMPLE["messages"]), pl.lit(encoding.n_loss_tokens, pl.UInt32).alias("n_loss_tokens")
+    )
+    with pytest.raises(InputError, match=r"longer than the model can read; expected at most 512 tokens; got [0-9]+ in sample"):
+        train(composed(row), row, model=base, start=None, spec=Train(), max_length=1000, seed=1, folder=tmp_path)
 
 
 def test_a_start_of_another_kind(run: Run, samples: pl.DataFrame, tmp_path: Path) -> None:

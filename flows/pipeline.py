@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from composer.artifact import Artifact, Store
-from composer.errors import ModelError, SpecError
+from composer.errors import SpecError
 from composer.fingerprint import Fingerprints
 from composer.ingest import fingerprint
 from composer.select import SELECTORS
-from composer.spec import digest, member
+from composer.spec import member
 from composer.types import Source
+from flows.models import Pinned, chat_template, pin
 from flows.recipe import Recipe
-from flows.stages import STAGES, Pinned, Stage
-
-TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "chat_template*", "*.model", "*.tiktoken")
+from flows.stages import STAGES, Stage
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +118,11 @@ def run_story(recipe: Recipe, call: Call, prints: Fingerprints) -> Step:
     return call("report", name=recipe.name, inputs=tuple(told))
 
 
+def data_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Return what of the recipe a card shows: all that the composition rests on, and not how it is trained on."""
+    return {field: given for field, given in recipe.identity().items() if field not in ("train", "evaluate", "engine")}
+
+
 @dataclass(frozen=True)
 class Data:
     """The steps of the data story that training reads."""
@@ -154,7 +158,7 @@ def data_story(recipe: Recipe, call: Call, prints: Fingerprints) -> Data:
         max_repeats=recipe.budget.max_repeats, schedule=schedule, samples=samples, scores=measured.get("score"),
     )  # fmt: skip
     exported = call(
-        "export", exporters=recipe.exports, name=recipe.name, recipe=recipe.identity(), composition=composition,
+        "export", exporters=recipe.exports, name=recipe.name, recipe=data_recipe(recipe), composition=composition,
         samples=samples, schedule=schedule, parts=parts, knowledge=measured.get("probe"),
     )  # fmt: skip
     others = (*made, *measured.values(), mixture, schedule, exported)
@@ -165,7 +169,7 @@ def ingest_story(recipe: Recipe, call: Call, prints: Fingerprints, source: Sourc
     """Tell how one source is read; a Hub source is read at the very commit that its key bears."""
     content = fingerprint(source, prints)
     if not Path(source.path).exists():
-        source = source.model_copy(update={"revision": content})
+        source, content = source.model_copy(update={"revision": content}), f"{source.path}@{content}"
     return call("ingest", source.name, source=source, content=content, max_length=recipe.max_length, **tokenizer)
 
 
@@ -178,7 +182,8 @@ def base_story(recipe: Recipe, call: Call, prints: Fingerprints) -> tuple[dict[s
     corpora = {d: c.model_copy(update={"path": str(recipe.at(c.path))}) for d, c in model.corpora.items()}
     contents = {domain: _content(Path(corpus.path), domain, prints) for domain, corpus in corpora.items()}
     made = call("base", spec=model.train, corpora=corpora, contents=contents, seed=recipe.seed)
-    named = {"model": Pinned(path="", content="", chat_template=model.chat_template), "base": made}
+    template, identity = chat_template(recipe, prints)
+    named = {"model": Pinned(path="", content=identity, chat_template=template), "base": made}
     return named, named, (made,)
 
 
@@ -186,48 +191,6 @@ def _content(path: Path, domain: str, prints: Fingerprints) -> str:
     if not path.is_file():
         raise SpecError("no such file", where=f"base_model.corpora.{domain}.path", got=str(path))
     return prints.of(path)
-
-
-def pin(recipe: Recipe, prints: Fingerprints) -> tuple[Pinned, Pinned]:
-    """Return the recipe's model and its tokenizer, each with the content that identifies it.
-
-    Raises
-    ------
-    ModelError
-        Where the path is neither a model folder nor a Hub id that can be reached.
-    """
-    model = recipe.base_model
-    assert model.path is not None
-    folder = recipe.at(model.path)
-    if (folder / "config.json").is_file():
-        files = sorted({file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)})
-        made = {"path": str(folder), "chat_template": model.chat_template}
-        return (
-            Pinned(content=prints.of(folder), **made),
-            Pinned(content=digest({file.name: prints.of(file) for file in files}, n_bytes=32), **made),
-        )
-    commit = _hub_commit(model.path, model.revision, folder)
-    pinned = Pinned(path=model.path, content=commit, revision=commit, chat_template=model.chat_template)
-    return pinned, pinned
-
-
-def _hub_commit(name: str, revision: str | None, folder: Path) -> str:
-    import re
-
-    where, hint = "base_model.path", "give a folder with config.json, or a Hub id that can be reached"
-    if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise ModelError("no model at this path", where=where, got=str(folder), expected="a folder with config.json", hint=hint)
-    if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
-        return revision
-    import httpx
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    try:
-        return str(HfApi().model_info(name, revision=revision).sha)
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, httpx.HTTPError) as error:
-        what = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise ModelError(f"no such folder, and the hub gives no such model: {what}", where=where, got=name, hint=hint) from None
 
 
 def measure_story(recipe: Recipe, call: Call, samples: Step, model: Mapping[str, Any]) -> dict[str, Step]:

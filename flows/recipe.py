@@ -45,7 +45,7 @@ class BaseModel(Spec):
 
     path: str | None = outside_identity(None)
     revision: str | None = None
-    chat_template: str = "auto"
+    chat_template: str = outside_identity("auto")
     train: Base | None = None
     corpora: dict[str, Corpus] = {}
 

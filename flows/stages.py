@@ -16,8 +16,10 @@ import polars as pl
 from composer import tables
 from composer.artifact import Artifact
 from composer.fingerprint import write_json
-from composer.spec import Spec, outside_identity, seed_of
-from composer.types import KnowledgeDistribution, MixContext, Mixture, ModelRef, Schedule, SimilarityMatrix, Source, Unit
+from composer.spec import seed_of
+from composer.types import KnowledgeDistribution, MixContext, Mixture, Schedule, SimilarityMatrix, Source, Unit
+from flows.inputs import instructions_of, samples_of, supply
+from flows.models import Pinned, model_ref
 from flows.recipe import Corpus, Evaluate
 
 Stats = Mapping[str, Any]
@@ -38,49 +40,10 @@ class Stage:
         return (self.build.__doc__ or "").split("\n")[0].rstrip(".")
 
 
-class Pinned(Spec):
-    """A model outside the store: where it lies, and the content that identifies it."""
-
-    path: str = outside_identity(...)
-    content: str
-    revision: str | None = outside_identity(None)
-    chat_template: str = "auto"
-
-
-def model_ref(model: Pinned, base: Artifact | None, trained: Artifact | None = None) -> ModelRef:
-    """Return where the model to use lies: the pinned one or the base artifact, with what was trained on top of it."""
-    path = str(base.path / "model") if base else _local_model(model)
-    if trained and (trained.path / "model").is_dir():
-        path = str(trained.path / "model")
-    adapter = str(trained.path / "adapter") if trained and (trained.path / "adapter").is_dir() else None
-    return ModelRef(path=path, adapter=adapter, chat_template=model.chat_template)
-
-
-def _local_model(model: Pinned) -> str:
-    if Path(model.path).exists():
-        return model.path
-    from huggingface_hub import snapshot_download
-
-    return str(snapshot_download(model.path, revision=model.revision))
-
-
 def _tokenizer(model: Pinned, base: Artifact | None) -> Any:
     from composer.encode import load_tokenizer
 
     return load_tokenizer(model_ref(model, base).path, chat_template=model.chat_template)
-
-
-def samples_of(artifact: Artifact, *roles: str) -> pl.DataFrame:
-    """Return the samples of an artifact that play one of the roles."""
-    frame = tables.read(artifact.file("samples.parquet"), tables.SAMPLE)
-    return frame.filter(pl.col("role").is_in(roles)) if roles else frame
-
-
-def instructions_of(samples: Artifact) -> pl.DataFrame:
-    """Return the unique instructions of target and replay rows, in a fixed order."""
-    wanted = samples_of(samples, "target", "replay").select("instruction_id").unique()
-    texts = tables.read(samples.file("instructions.parquet"), tables.INSTRUCTION)
-    return texts.join(wanted, on="instruction_id", how="semi").sort("instruction_id")
 
 
 def base(folder: Path, *, spec: Any, corpora: Mapping[str, Corpus], contents: Mapping[str, str], seed: int) -> Stats:  # noqa: ARG001
@@ -140,11 +103,8 @@ def score(folder: Path, *, tags: Artifact, samples: Artifact) -> Stats:
         .select("sample_id", pl.lit("insinfo").alias("score"), "value")
     )
     tables.write(frame, folder / "scores.parquet", tables.SCORE)
-    return {"samples": len(frame), "mean": _mean(frame["value"]), "most": float(str(frame["value"].max() or 0.0))}
-
-
-def _mean(values: pl.Series) -> float:
-    return float(values.to_numpy().mean()) if len(values) else 0.0
+    value = frame["value"].to_numpy()
+    return {"samples": len(frame), "mean": float(value.mean()), "most": float(value.max())}
 
 
 def probe(
@@ -173,31 +133,15 @@ def compare(folder: Path, *, distance: Any, domains: tuple[str, ...], samples: A
     return {"domains": len(domains), "points": {domain: len(each.weights) for domain, each in clouds.items()}}
 
 
-def supply(samples: Artifact, domains: Sequence[str], unit: Unit) -> tuple[int, ...]:
-    """Return what every domain's target and replay rows can give once, in the unit."""
-    known = samples.manifest.stats["domains"]
-    return tuple(sum(known.get(domain, {}).get(role, {}).get(unit, 0) for role in ("target", "replay")) for domain in domains)
-
-
 def mix(
     folder: Path, *, law: Any, domains: tuple[str, ...], unit: Unit, samples: Artifact, knowledge: Artifact | None = None
 ) -> Stats:
     """Decide the weight of every target domain."""
     known = KnowledgeDistribution(**knowledge.json("knowledge.json")) if knowledge else None
-    context = MixContext(domains=domains, sizes=supply(samples, domains, unit), knowledge=known and _restrict(known, domains))
+    context = MixContext(domains=domains, sizes=supply(samples, domains, unit), knowledge=known)
     mixture = Mixture(domains=domains, weights=tuple(map(float, law.weights(context))), unit=unit, law=law.name)
     write_json(folder / "mixture.json", mixture.model_dump(mode="json"))
     return {"weights": dict(zip(domains, mixture.weights, strict=True)), "law": law.name}
-
-
-def _restrict(known: KnowledgeDistribution, domains: tuple[str, ...]) -> KnowledgeDistribution:
-    """Return the knowledge of the domains that are mixed, with shares among them."""
-    if known.domains == domains:
-        return known
-    rows = [known.domains.index(domain) for domain in domains]
-    total = sum(known.p[i] for i in rows) or 1.0
-    picked = {f: tuple(getattr(known, f)[i] / total for i in rows) for f in ("p", "stderr", "low", "high")}
-    return known.model_copy(update={"domains": domains, **picked})
 
 
 def replay(
@@ -262,7 +206,9 @@ def export(
         name=name,
         recipe=recipe,
         report=composition.json("report.json"),
-        sources=[{**part.manifest.spec["source"], **part.manifest.stats} for part in parts],
+        sources=[
+            {**part.manifest.spec["source"], "content": part.manifest.spec["content"], **part.manifest.stats} for part in parts
+        ],
         knowledge=knowledge.json("knowledge.json") if knowledge else None,
         schedule=schedule.json("schedule.json"),
         pool=samples.manifest.stats,

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from composer.artifact import Artifact, Store
 from flows.pipeline import Plan, Step
@@ -19,14 +21,14 @@ LONG = 8  # more domains than this make a table too wide for a terminal
 COUNTS = ("rows", "tokens", "loss_tokens")
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, text: int = 1) -> Table:
-    """Return a table whose first ``text`` columns are words and whose others are numbers."""
-    shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, text: int = 1) -> Group:
+    """Return a title and a table whose first ``text`` columns are words and whose others are numbers."""
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
         shown.add_column(column, justify="left" if i < text else "right")
     for row in rows:
         shown.add_row(*(escape(number(cell)) for cell in row))
-    return shown
+    return Group(Text(title, style="bold"), shown)
 
 
 def number(value: object) -> str:
@@ -134,13 +136,13 @@ def show_artifact(artifact: Artifact, store: Store) -> None:
     return None
 
 
-def _samples(artifact: Artifact) -> list[Table]:
+def _samples(artifact: Artifact) -> list[Group]:
     domains = artifact.manifest.stats["domains"]
     rows = [(d, r, c["samples"], c["tokens"], c["loss_tokens"]) for d, roles in domains.items() for r, c in roles.items()]
     return [table("Samples", ("domain", "role", "rows", "tokens", "loss tokens"), rows, text=2)]
 
 
-def _knowledge(artifact: Artifact) -> list[Table]:
+def _knowledge(artifact: Artifact) -> list[Group]:
     known = artifact.json("knowledge.json")
     rows = list(zip(*(known[f] for f in ("domains", "p", "stderr", "low", "high")), strict=True))
     judged = f"{known['n']:,} judged, {known['rejected']:,} rejected, judge accuracy {number(known['accuracy'])}"
@@ -148,7 +150,7 @@ def _knowledge(artifact: Artifact) -> list[Table]:
     return [table(title, ("domain", "share", "stderr", "2.5 %", "97.5 %"), rows)]
 
 
-def _similarity(artifact: Artifact) -> list[Table]:
+def _similarity(artifact: Artifact) -> list[Group]:
     matrix = artifact.json("similarity.json")
     names = matrix["domains"]
     if len(names) <= LONG:
@@ -171,7 +173,7 @@ def _similarity(artifact: Artifact) -> list[Table]:
     ]
 
 
-def shares_table(title: str, accounts: Sequence[Mapping[str, Any]]) -> Table:
+def shares_table(title: str, accounts: Sequence[Mapping[str, Any]]) -> Group:
     """Return planned and realised shares, with the counts and shares in all three units."""
     rows = [
         (a["domain"], a["planned_share"], a["realised_share"], *(f"{a[u]:,} ({a[f'{u}_share']:.1%})" for u in COUNTS))
@@ -180,7 +182,7 @@ def shares_table(title: str, accounts: Sequence[Mapping[str, Any]]) -> Table:
     return table(title, ("domain", "planned", "realised", "rows", "tokens", "loss tokens"), rows)
 
 
-def _composition(artifact: Artifact) -> list[Table]:
+def _composition(artifact: Artifact) -> list[Group]:
     report = artifact.json("report.json")
     unit = report["unit"].replace("_", " ")
     shown = [shares_table(f"Composition: planned and realised shares of {unit}", report["domains"])]
@@ -190,7 +192,7 @@ def _composition(artifact: Artifact) -> list[Table]:
     return shown
 
 
-def _retention(artifact: Artifact) -> list[Table]:
+def _retention(artifact: Artifact) -> list[Group]:
     report = artifact.json("retention.json")
     domains, stages = report["domains"], report["stages"]
     shown = []

@@ -18,7 +18,7 @@ import polars as pl
 import yaml
 
 from composer.export import EXPORTERS
-from composer.export.markdown import cell, fence, last_part, table, without_paths
+from composer.export.markdown import cell, fence, table, without_paths
 from composer.spec import member
 
 Entry = Mapping[str, Any]
@@ -207,17 +207,22 @@ def _shortages(shortages: Sequence[Entry]) -> str:
 
 
 def _sources(sources: Sequence[Entry]) -> str:
-    head = ["source", "file", "revision", "domain", "role", "licence", "seen", "kept", "dropped"]
+    head = ["source", "content", "domain", "role", "licence", "seen", "kept", "dropped"]
     return table(
         head,
         (
             [
-                source["name"], last_part(str(source.get("path") or "")).strip("/"), source.get("revision"), source["domain"],
-                source["role"], _license(source), source["seen"], source["kept"], sum(source["dropped"].values()),
+                source["name"], _content(source.get("content") or ""), source["domain"], source["role"],
+                 _license(source), source["seen"], source["kept"], sum(source["dropped"].values()),
             ]
             for source in sources
         ),
     )  # fmt: skip
+
+
+def _content(content: str) -> str:
+    """Return a Hub id with its commit as it is, and the beginning of a file's sha256."""
+    return content if "@" in content else content[:12]
 
 
 def _license(source: Entry) -> str:
@@ -244,7 +249,8 @@ def _knowledge(knowledge: Entry) -> str:
 
 
 def _yaml(value: Entry) -> str:
-    return yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True, width=120)
+    said = {field: given for field, given in value.items() if given not in (None, {}, [], ())}
+    return yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _words(unit: str) -> str:

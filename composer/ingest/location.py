@@ -15,7 +15,7 @@ from composer.ingest import hub
 from composer.ingest.files import READERS
 from composer.types import Source
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass(frozen=True)

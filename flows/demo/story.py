@@ -81,7 +81,7 @@ def _heard(what: str, future: Future[Run]) -> Run:
 def _policy(word: str) -> list[str]:
     return [
         f"name=tiny-tasks-{word}",
-        f"replay={{name: {word}}}" if word == "none" else f"replay={{name: {word}, per_task: 8}}",
+        f"replay={{name: {word}}}" if word == "none" else f"replay={{name: {word}, per_task: 20}}",
     ]
 
 
@@ -182,8 +182,8 @@ def show(document: Mapping[str, Any]) -> None:
     title = "3. Five tasks one after another: exact match at the end, by replay policy"
     out.print(table(title, ("replay", *tasks, "kept"), rows))
     out.print(
-        "kept: mean over the earlier tasks of the score at the end over the score after the task's own stage. One seed:\n"
-        "it shows that forgetting is real and that replay repairs part of it, not which policy is best.\n"
+        "kept: mean over the earlier tasks of the score at the end over the score after the task's own stage. It is one seed: "
+        "enough to see forgetting and what replay brings back, not enough to say which policy is best.\n"
     )
     _show_expansion(document["expansion"])
     out.print(f"All of it took {document['seconds']:.0f} s. Where things lie:")

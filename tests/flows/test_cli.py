@@ -55,7 +55,7 @@ def test_what_a_person_reads(done: tuple[Path, Any], capsys: pytest.CaptureFixtu
     assert code == 0
     for words in (
         "Knowledge of the base model",
-        "Composition (shares of loss tokens)",
+        "planned and realised shares of loss tokens",
         "Exact match",
         "store:",
         "0 steps done",
@@ -100,7 +100,7 @@ def test_damage_is_exit_code_one(world: Path, capsys: pytest.CaptureFixture[str]
 def test_wrong_input_is_one_line_and_exit_code_two(
     world: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
-    filled = [argument.format(recipe=world / "recipe.yaml") for argument in arguments]
+    filled = [argument.replace("{recipe}", str(world / "recipe.yaml")) for argument in arguments]
     code, _, err = call(capsys, *filled)
     assert code == 2
     assert says in err

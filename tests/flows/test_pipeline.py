@@ -56,6 +56,18 @@ def test_paths_do_not_enter_keys(world: Path, tmp_path_factory: pytest.TempPathF
     elsewhere.rename(world)
 
 
+def test_a_template_file_is_known_by_its_content(done: Done, world: Path) -> None:
+    base = done[1]["base"].path / "model"
+    (world / "one.jinja").write_text("{{ messages }}")
+    (world / "two.jinja").write_text("{{ messages }}")
+    one, two = (keys(world, f"base_model={{path: {base}, chat_template: {name}.jinja}}") for name in ("one", "two"))
+    auto = keys(world, f"base_model={{path: {base}}}")
+    assert one == two
+    assert one["ingest law"] != auto["ingest law"]
+    with pytest.raises(ModelError, match=r"base_model\.chat_template: no such template file"):
+        keys(world, f"base_model={{path: {base}, chat_template: three.jinja}}")
+
+
 def test_a_change_touches_only_what_follows(world: Path) -> None:
     before, after = keys(world), keys(world, "budget.amount=150")
     assert {label for label in before if before[label] != after[label]} == {
@@ -169,7 +181,7 @@ def test_what_a_stage_lacks_is_named(world: Path, overrides: list[str], says: st
 
 def test_an_unreadable_corpus_is_named(world: Path) -> None:
     (world / "law-text.jsonl").write_text('{"other": "x"}\n')
-    with pytest.raises(InputError, match=r"base_model\.corpora\.law: no such column; got text; expected other"):
+    with pytest.raises(InputError, match=r"base_model\.corpora\.law: no such column; expected other; got text"):
         carry_out(plan_of(world).until("base"), Store(world / "store"), plain=True)
 
 

@@ -40,7 +40,7 @@ def test_arms_differ_in_what_they_are_named_for() -> None:
         for word in ("none", "random", "stratified", "distance")
     }
     assert {word: recipe.replay.name for word, recipe in recipes.items()} == {word: word for word in recipes}
-    assert {recipe.replay.per_task for word, recipe in recipes.items() if word != "none"} == {8}
+    assert {recipe.replay.per_task for word, recipe in recipes.items() if word != "none"} == {20}
     half = read_recipe(story.RECIPES / "domains.yaml", story._expansion(Path("m"), 0.5))
     assert half.law.identity()["weights"]["science"] == 0.5
     assert sum(half.law.identity()["weights"].values()) == pytest.approx(1)

@@ -58,7 +58,8 @@ def arguments(*, schedule: Schedule | None = None, **changes: Any) -> dict[str, 
         "report": made.report,
         "sources": [
             {
-                "name": "rows", "path": "/home/jo/secret place/rows.jsonl", "revision": None, "domain": "law", "role": "target",
+                "name": "rows", "path": "/home/jo/secret place/rows.jsonl", "content": "0123456789abcdef",
+                "domain": "law", "role": "target",
                 "license": "from_row", "licenses": {"MIT": 8}, "seen": 11, "kept": 8, "filtered": 1,
                 "dropped": {"empty_answer": 2},
             }
@@ -232,7 +233,7 @@ def test_no_row_and_no_path_of_a_machine_enters() -> None:
     text = card(**arguments(recipe=recipe))
     for secret in ("SECRET", "/home", "/srv", "jo", "Users", "secret place"):
         assert secret not in text
-    assert "rows.jsonl" in text
+    assert "| rows | 0123456789ab | law |" in text
     assert "https://huggingface.co/org/name" in text
 
 

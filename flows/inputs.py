@@ -1,0 +1,30 @@
+"""What stages read of a pool of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from composer import tables
+from composer.artifact import Artifact
+from composer.types import Unit
+
+
+def samples_of(artifact: Artifact, *roles: str) -> pl.DataFrame:
+    """Return the samples of an artifact that play one of the roles."""
+    frame = tables.read(artifact.file("samples.parquet"), tables.SAMPLE)
+    return frame.filter(pl.col("role").is_in(roles)) if roles else frame
+
+
+def instructions_of(samples: Artifact) -> pl.DataFrame:
+    """Return the unique instructions of target and replay rows, in a fixed order."""
+    wanted = samples_of(samples, "target", "replay").select("instruction_id").unique()
+    texts = tables.read(samples.file("instructions.parquet"), tables.INSTRUCTION)
+    return texts.join(wanted, on="instruction_id", how="semi").sort("instruction_id")
+
+
+def supply(samples: Artifact, domains: Sequence[str], unit: Unit) -> tuple[int, ...]:
+    """Return what every domain's target and replay rows can give once, in the unit."""
+    known = samples.manifest.stats["domains"]
+    return tuple(sum(known.get(domain, {}).get(role, {}).get(unit, 0) for role in ("target", "replay")) for domain in domains)

@@ -128,8 +128,8 @@ class Store:
                 )  # fmt: skip
                 return self._keep(partial, manifest)
         except OSError as error:
-            hint = "free space or choose another store; what was complete stays complete"
-            raise StoreError(f"cannot write {kind}/{key}: {error}", where=str(self.root), hint=hint) from error
+            hint = "check space and rights, or choose another store; what was complete stays complete"
+            raise StoreError(f"cannot build {kind}/{key}: {error}", where=str(self.root), hint=hint) from error
 
     def _keep(self, partial: Path, manifest: Manifest) -> Artifact:
         for left in partial.glob(".*"):  # shards have served
@@ -149,10 +149,12 @@ class Store:
     def _note_drift(self, found: Artifact, again: Manifest) -> None:
         old = {name: record.sha256 for name, record in found.manifest.files.items()}
         new = {name: record.sha256 for name, record in again.files.items()}
-        if old != new:
-            record = {"kind": found.kind, "key": found.key, "kept": old, "other": new, "made": again.made}
-            (self.root / "drift").mkdir(exist_ok=True)
-            write_json(self.root / "drift" / f"{found.kind}-{found.key}.json", record)
+        path = self.root / "drift" / f"{found.kind}-{found.key}.json"
+        if old == new:
+            path.unlink(missing_ok=True)
+            return
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, {"kind": found.kind, "key": found.key, "kept": old, "other": new, "made": again.made})
 
     def drift(self) -> list[dict[str, Any]]:
         """Return the records of artifacts whose content came out otherwise when they were built again."""

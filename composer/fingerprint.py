@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import threading
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,8 @@ from composer.spec import digest, plain
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain values as indented JSON with sorted keys, aside and renamed."""
-    aside = path.with_name(f".{path.name}.aside")
+    """Write plain values as indented JSON with sorted keys, aside and renamed; writers of one file do not meet."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.aside")
     aside.write_text(json.dumps(plain(value), indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     aside.replace(path)
 

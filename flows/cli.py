@@ -87,12 +87,12 @@ def _carry_out(
 
     steps: list[dict[str, Any]] = []
     artifacts = carry_out(plan, where, plain=plain, rebuild=rebuild, told=views.teller(steps))
-    document = {"recipe": read.name, "store": str(where.root), "steps": steps, "drift": where.drift() if rebuild else []}
+    keys = {step["key"] for step in steps}
+    drift = [each for each in where.drift() if rebuild and each["key"] in keys]
+    document = {"recipe": read.name, "store": str(where.root), "steps": steps, "drift": drift}
     _give(document, lambda: views.show_run(document, artifacts))
-    if rebuild and document["drift"]:
-        raise CheckError(
-            "content drifted under the same key", where=str(where.root / "drift"), got=f"{len(document['drift'])} artifacts"
-        )
+    if drift:
+        raise CheckError("content drifted under the same key", where=str(where.root / "drift"), got=f"{len(drift)} artifacts")
     return None
 
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from composer import tables
 from composer.artifact import Artifact
+from composer.errors import SourceError
 from composer.types import Unit
 
 
@@ -22,6 +23,20 @@ def instructions_of(samples: Artifact) -> pl.DataFrame:
     wanted = samples_of(samples, "target", "replay").select("instruction_id").unique()
     texts = tables.read(samples.file("instructions.parquet"), tables.INSTRUCTION)
     return texts.join(wanted, on="instruction_id", how="semi").sort("instruction_id")
+
+
+def held_out(samples: Artifact, *, most: int | None) -> pl.DataFrame:
+    """Return the rows that are only measured, at most so many of each domain.
+
+    Raises
+    ------
+    SourceError
+        Where there are none.
+    """
+    rows = samples_of(samples, "validation").sort("domain", "sample_id")
+    if rows.is_empty():
+        raise SourceError("no rows to measure on", where="evaluate", hint="set holdout, or add sources of role validation")
+    return rows.group_by("domain", maintain_order=True).head(most) if most else rows
 
 
 def supply(samples: Artifact, domains: Sequence[str], unit: Unit) -> tuple[int, ...]:

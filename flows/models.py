@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from composer.artifact import Artifact
 from composer.errors import ModelError
@@ -33,6 +34,13 @@ def model_ref(model: Pinned, base: Artifact | None, trained: Artifact | None = N
         path = str(trained.path / "model")
     adapter = str(trained.path / "adapter") if trained and (trained.path / "adapter").is_dir() else None
     return ModelRef(path=path, adapter=adapter, chat_template=model.chat_template)
+
+
+def tokenizer_of(model: Pinned, base: Artifact | None) -> Any:
+    """Return the tokenizer of the model to use, with its chat template."""
+    from composer.encode import load_tokenizer
+
+    return load_tokenizer(model_ref(model, base).path, chat_template=model.chat_template)
 
 
 def _local(model: Pinned) -> str:

@@ -162,7 +162,7 @@ def data_story(recipe: Recipe, call: Call, prints: Fingerprints) -> Data:
         samples=samples, schedule=schedule, parts=parts, knowledge=measured.get("probe"),
     )  # fmt: skip
     others = (*made, *measured.values(), mixture, schedule, exported)
-    return Data(model, parts, samples, composition, tuple("+".join(group) for group in recipe.groups), others)
+    return Data(model, parts, samples, composition, tuple("+".join(group) for group in recipe.sequence) or ("mixture",), others)
 
 
 def ingest_story(recipe: Recipe, call: Call, prints: Fingerprints, source: Source, tokenizer: Mapping[str, Any]) -> Step:

@@ -18,8 +18,8 @@ from composer.artifact import Artifact
 from composer.fingerprint import write_json
 from composer.spec import seed_of
 from composer.types import KnowledgeDistribution, MixContext, Mixture, Schedule, SimilarityMatrix, Source, Unit
-from flows.inputs import instructions_of, samples_of, supply
-from flows.models import Pinned, model_ref
+from flows.inputs import held_out, instructions_of, samples_of, supply
+from flows.models import Pinned, model_ref, tokenizer_of
 from flows.recipe import Corpus, Evaluate
 
 Stats = Mapping[str, Any]
@@ -40,12 +40,6 @@ class Stage:
         return (self.build.__doc__ or "").split("\n")[0].rstrip(".")
 
 
-def _tokenizer(model: Pinned, base: Artifact | None) -> Any:
-    from composer.encode import load_tokenizer
-
-    return load_tokenizer(model_ref(model, base).path, chat_template=model.chat_template)
-
-
 def base(folder: Path, *, spec: Any, corpora: Mapping[str, Corpus], contents: Mapping[str, str], seed: int) -> Stats:  # noqa: ARG001
     """Train a small base model on documents of a known mixture."""
     from composer.train import pretrain
@@ -61,7 +55,7 @@ def ingest(
     """Read one source into samples; what is dropped is kept beside them with its reason."""
     from composer.ingest import ingest as read
 
-    return read(source, folder, tokenizer=_tokenizer(model, base), max_length=max_length)
+    return read(source, folder, tokenizer=tokenizer_of(model, base), max_length=max_length)
 
 
 def pool(folder: Path, *, parts: Sequence[Artifact], holdout: float, seed: int) -> Stats:
@@ -247,11 +241,8 @@ def evaluate(
     """Measure loss and exact match of every domain on held-out rows."""
     from probes.retention import measure, summarise
 
-    rows = samples_of(samples, "validation").sort("domain", "sample_id")
-    if spec.max_samples:
-        rows = rows.group_by("domain", maintain_order=True).head(spec.max_samples)
     with engine.open(model_ref(model, base, trained)) as session:
-        found = measure(session, rows, max_length=max_length)
+        found = measure(session, held_out(samples, most=spec.max_samples), max_length=max_length)
     tables.write(found, folder / "evaluation.parquet", tables.EVALUATION)
     summary = summarise(found)
     write_json(folder / "evaluation.json", summary)
@@ -271,16 +262,14 @@ def retain(
         Measured(name=name, current=group, domains={domain: each[domain] for domain in domains if domain in each})
         for name, group, each in zip(names, current, found, strict=True)
     ]
-    report = retention(stages)
-    write_json(folder / "retention.json", report)
+    write_json(folder / "retention.json", retention(stages))
     return {"stages": len(stages)}
 
 
 def report(folder: Path, *, name: str, inputs: Sequence[Artifact]) -> Stats:
     """Gather a run: which artifacts belong to it."""
-    found = [{"kind": artifact.kind, "key": artifact.key} for artifact in inputs]
-    write_json(folder / "run.json", {"name": name, "artifacts": found})
-    return {"name": name, "artifacts": len(found)}
+    write_json(folder / "run.json", {"name": name, "artifacts": [{"kind": a.kind, "key": a.key} for a in inputs]})
+    return {"name": name, "artifacts": len(inputs)}
 
 
 STAGES: dict[str, Stage] = {

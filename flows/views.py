@@ -176,7 +176,7 @@ def _similarity(artifact: Artifact) -> list[Group]:
 def shares_table(title: str, accounts: Sequence[Mapping[str, Any]]) -> Group:
     """Return planned and realised shares, with the counts and shares in all three units."""
     rows = [
-        (a["domain"], a["planned_share"], a["realised_share"], *(f"{a[u]:,} ({a[f'{u}_share']:.1%})" for u in COUNTS))
+        (a["domain"], a["planned_share"], a["realised_share"], *(f"{a[u]:,} ({a[f'{u}_share']:.0%})" for u in COUNTS))
         for a in accounts
     ]
     return table(title, ("domain", "planned", "realised", "rows", "tokens", "loss tokens"), rows)

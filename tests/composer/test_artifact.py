@@ -100,6 +100,8 @@ def test_drift_is_recorded_and_the_first_content_stays(tmp_path: Path) -> None:
     make(store, "two", rebuild=True)
     assert made.file("data.txt").read_text() == "one"
     assert [each["key"] for each in store.drift()] == [made.key]
+    make(store, "one", rebuild=True)
+    assert store.drift() == []
 
 
 def test_two_writers_of_one_key_build_once(tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ def test_verify_finds_damage(tmp_path: Path) -> None:
 
 def test_an_unwritable_store_is_a_clear_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"cannot write note/.*free space or choose another store"):
+    with pytest.raises(StoreError, match=r"cannot build note/.*choose another store"):
         make(Store(tmp_path / "file"))
 
 

@@ -83,6 +83,17 @@ def test_damage_is_exit_code_one(world: Path, capsys: pytest.CaptureFixture[str]
     assert "damaged artifacts" in err
 
 
+def test_drift_is_exit_code_one(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = ("--store", world / "store", "--plain")
+    assert call(capsys, "ingest", world / "recipe.yaml", *store)[0] == 0
+    assert call(capsys, "ingest", world / "recipe.yaml", "--rebuild", *store)[0] == 0
+    made = next((world / "store" / "source").glob("*/manifest.json"))
+    made.write_text(made.read_text().replace('"sha256": "', '"sha256": "0'))
+    code, _, err = call(capsys, "ingest", world / "recipe.yaml", "--rebuild", *store)
+    assert code == 1
+    assert "content drifted under the same key" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

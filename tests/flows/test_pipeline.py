@@ -71,7 +71,7 @@ def test_a_template_file_is_known_by_its_content(done: Done, world: Path) -> Non
 def test_a_change_touches_only_what_follows(world: Path) -> None:
     before, after = keys(world), keys(world, "budget.amount=150")
     assert {label for label in before if before[label] != after[label]} == {
-        "replay", "compose", "export", "train", "evaluate after law+medicine+code", "retain", "report",
+        "replay", "compose", "export", "train", "evaluate after mixture", "retain", "report",
     }  # fmt: skip
     with (world / "law.jsonl").open("a") as file:
         file.write(json.dumps({"instruction": "New?", "input": "", "output": "court"}) + "\n")
@@ -135,7 +135,7 @@ def test_lora_trains_on_a_model_folder(done: Done, world: Path) -> None:
     artifacts = carry_out(plan, Store(world / "store"), plain=True)
     assert (artifacts["train"].path / "adapter" / "adapter_model.safetensors").is_file()
     before = artifacts["evaluate before"].file("evaluation.parquet").read_bytes()
-    assert artifacts["evaluate after law+medicine+code"].file("evaluation.parquet").read_bytes() != before
+    assert artifacts["evaluate after mixture"].file("evaluation.parquet").read_bytes() != before
 
 
 def test_replay_sources_are_earlier_data(world: Path) -> None:
@@ -172,6 +172,7 @@ def test_wrong_paths_are_named_before_anything_is_done(
          "needs similarity"),
         (["select={name: instruction, score: insinfo}", "tags=null"], "insinfo"),
         (["max_length=8"], "no rows"),
+        (["holdout=0"], "evaluate: no rows to measure on; set holdout"),
     ],
 )  # fmt: skip
 def test_what_a_stage_lacks_is_named(world: Path, overrides: list[str], says: str) -> None:

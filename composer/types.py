@@ -266,5 +266,5 @@ def need(context: MixContext | ReplayContext, field: str, *, who: str, hint: str
     """
     value = getattr(context, field)
     if value is None:
-        raise SpecError(f"{who} needs {field}, which this run does not have", where=who, hint=hint)
+        raise SpecError(f"needs {field}, which this run does not have", where=who, hint=hint)
     return value

@@ -86,7 +86,7 @@ def _carry_out(
     from flows.shell import carry_out
 
     steps: list[dict[str, Any]] = []
-    artifacts = carry_out(plan, where, plain=plain, rebuild=rebuild, told=views.teller(steps))
+    artifacts = carry_out(plan, where, plain=plain, rebuild=rebuild, told=views.teller(steps), traces=state.debug)
     keys = {step["key"] for step in steps}
     drift = [each for each in where.drift() if rebuild and each["key"] in keys]
     document = {"recipe": read.name, "store": str(where.root), "steps": steps, "drift": drift}

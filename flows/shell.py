@@ -5,6 +5,8 @@ Prefect caches nothing here and passes only handles (kind, key, path): the store
 
 from __future__ import annotations
 
+import copy
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,11 +24,12 @@ def _nobody(step: Step, artifact: Artifact, was_there: bool) -> None:
 
 
 def carry_out(
-    plan: Plan, store: Store, *, plain: bool = False, rebuild: bool = False, told: Told = _nobody
+    plan: Plan, store: Store, *, plain: bool = False, rebuild: bool = False, told: Told = _nobody, traces: bool = False
 ) -> dict[str, Artifact]:
     """Carry out a plan and return its artifacts by label; ``told`` hears of every step that is done.
 
-    With ``plain`` everything happens in this process without Prefect; the manifests are the same (``made`` aside).
+    With ``plain`` everything happens in this process without Prefect; the manifests are the same (``made`` aside). Without
+    ``traces`` Prefect's log on the terminal names errors in a line; its server keeps their tracebacks.
     """
     if plain:
         return _walk(plan, store, rebuild=rebuild, told=told, wrap=lambda _, perform: perform)
@@ -34,6 +37,8 @@ def carry_out(
     from prefect import flow
 
     def story() -> dict[str, Artifact]:
+        if not traces:
+            _shorten_the_log()
         return in_flow(plan, store, rebuild=rebuild, told=told)
 
     return flow(name=plan.recipe.name, persist_result=False, validate_parameters=False)(story)()
@@ -94,3 +99,25 @@ def _prepare_prefect() -> None:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+
+
+class _Short(logging.Formatter):
+    """Formats a record as another formatter does, without its traceback."""
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's text."""
+        short = copy.copy(record)
+        short.exc_info = short.exc_text = None
+        return self.inner.format(short)
+
+
+def _shorten_the_log() -> None:
+    """Keep tracebacks off the terminal; Prefect makes its handlers when a flow begins, so this is called inside one."""
+    for name in (None, "prefect", "prefect.flow_runs", "prefect.task_runs"):
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.formatter:
+                handler.setFormatter(_Short(handler.formatter))

@@ -73,9 +73,7 @@ def test_a_source_refuses_odd_names_and_its_path_bears_no_identity() -> None:
 
 
 def test_need_names_who_needs_what() -> None:
-    with pytest.raises(
-        SpecError, match="law knowledge: law knowledge needs knowledge, which this run does not have; set probe"
-    ):
+    with pytest.raises(SpecError, match="law knowledge: needs knowledge, which this run does not have; set probe"):
         need(MixContext(domains=("a",)), "knowledge", who="law knowledge", hint="set probe")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -184,25 +183,3 @@ def test_an_unreadable_corpus_is_named(world: Path) -> None:
     (world / "law-text.jsonl").write_text('{"other": "x"}\n')
     with pytest.raises(InputError, match=r"base_model\.corpora\.law: no such column; expected other; got text"):
         carry_out(plan_of(world).until("base"), Store(world / "store"), plain=True)
-
-
-@pytest.mark.prefect
-def test_a_prefect_run_leaves_the_same_manifests(
-    done: Done, world: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("PREFECT_HOME", os.environ.get("PREFECT_HOME", str(tmp_path / "prefect")))
-    folder, plain = done
-    artifacts = carry_out(plan_of(folder, store=world / "store"), Store(world / "store"), plain=False)
-    assert artifacts.keys() == plain.keys()
-    for label, artifact in artifacts.items():
-        made, other = artifact.manifest.model_dump(exclude={"made"}), plain[label].manifest.model_dump(exclude={"made"})
-        assert made == other, label
-
-
-@pytest.mark.prefect
-def test_an_entry_point_is_a_flow_over_a_recipe(done: Done, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PREFECT_HOME", os.environ.get("PREFECT_HOME", str(tmp_path / "prefect")))
-    from flows.probe import probe
-
-    folder, plain = done
-    assert probe(str(folder / "recipe.yaml"))["probe"] == f"knowledge/{plain['probe'].key}"

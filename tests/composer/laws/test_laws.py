@@ -90,7 +90,7 @@ def test_what_a_law_needs_is_an_error_when_absent_and_nothing_else_is(word):
         law(word).weights(bare)
         return
     for field in LAWS[word].needs:
-        with pytest.raises(SpecError, match=f"law {word} needs {field}, which this run does not have"):
+        with pytest.raises(SpecError, match=f"law {word}: needs {field}, which this run does not have"):
             law(word).weights(bare)
 
 

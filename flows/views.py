@@ -25,7 +25,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     """Return a title and a table whose first ``text`` columns are words and whose others are numbers."""
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
-        shown.add_column(column, justify="left" if i < text else "right")
+        shown.add_column(column, justify="left" if i < text else "right", no_wrap=i < text)
     for row in rows:
         shown.add_row(*(escape(number(cell)) for cell in row))
     return Group(Text(title, style="bold"), shown)

@@ -1,8 +1,9 @@
 """A small base language model made on the spot, of a mixture that is known to the document.
 
-Whoever measures what a model knows needs one whose answer is known. Documents are drawn with exact counts per domain, packed
-without gaps into rows, and read once by a small Llama on the CPU. The loop is its own: a Trainer would have
-nothing to decide here.
+Whoever measures what a model knows needs one whose answer is known. Documents are drawn with exact counts per domain, in random
+order, packed into rows, and read once by a small Llama on the CPU. Every row begins with a document, and which one does not
+depend on its length: what a model writes from nothing is asked for at that very place, so its shares must be learnt there. The
+loop is its own: a Trainer would have nothing to decide here.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from composer.apportion import apportion, interleave
+from composer.apportion import apportion
 from composer.errors import FaultError, SourceError, SpecError, nearest
 from composer.fingerprint import write_json
 from composer.progress import bar
@@ -87,9 +88,9 @@ def pretrain(documents: Mapping[str, Sequence[str]], *, spec: Base, seed: int, f
     Returns
     -------
     dict
-        ``n_documents``, ``n_tokens``, ``steps``, ``parameters``, ``vocab``, ``loss_last`` (token mean in nats over the last
-        tenth of the steps) and for each of ``domains`` its documents and tokens, their shares, and ``repeats``: documents
-        beyond what the domain has.
+        ``n_documents``, ``n_tokens`` of them and ``n_read`` that were predicted, ``steps``, ``parameters``, ``vocab``,
+        ``loss_last`` (token mean in nats over the last tenth of the steps) and for each of ``domains`` its documents and
+        tokens, their shares, and ``repeats``: documents beyond what the domain has.
 
     Raises
     ------
@@ -107,12 +108,13 @@ def pretrain(documents: Mapping[str, Sequence[str]], *, spec: Base, seed: int, f
     stream, lengths = _tokens(draw.texts, tokenizer=tokenizer)
     with isolated(seed_of(seed, "pretrain"), threads=spec.threads):
         model = _model(spec, tokenizer=tokenizer)
-        losses = _fit(model, stream, spec)
+        losses, n_read = _fit(model, stream, lengths, spec)
         model.save_pretrained(folder / "model")
         tokenizer.save_pretrained(folder / "model")
     stats = {
         "n_documents": n,
         "n_tokens": len(stream),
+        "n_read": n_read,
         "steps": len(losses),
         "parameters": model.num_parameters(),
         "vocab": len(tokenizer),
@@ -134,7 +136,7 @@ def _check_documents(documents: Mapping[str, Sequence[str]], spec: Base) -> None
 def _draw(documents: Mapping[str, Sequence[str]], spec: Base, *, n: int, seed: int) -> _Draw:
     """Draw ``n`` documents with exact counts per domain; a smaller draw of a domain is the beginning of a larger one."""
     counts = apportion(list(spec.weights.values()), n)
-    domain = interleave(counts, rng(seed, "pretrain", "order"))
+    domain = rng(seed, "pretrain", "order").permutation(np.repeat(np.arange(len(counts)), counts))
     texts = [
         _pick(documents[name], n=int(count), seed=seed, name=name) for name, count in zip(spec.weights, counts, strict=True)
     ]
@@ -175,21 +177,18 @@ def _model(spec: Base, *, tokenizer: Any) -> Any:
     return LlamaForCausalLM(config)
 
 
-def _fit(model: Any, stream: np.ndarray, spec: Base) -> list[float]:
-    """Read the stream once and return the token mean of every step.
-
-    Every token but the first is predicted once, those at the beginning of a row from the row before: rows cut the stream, and a
-    target is the stream's next token.
-    """
+def _fit(model: Any, stream: np.ndarray, lengths: np.ndarray, spec: Base) -> tuple[list[float], int]:
+    """Read the stream's rows once and return the token mean of every step and how many tokens were predicted."""
     import torch
     from torch.nn.functional import cross_entropy
 
-    inputs, targets = _rows(stream, context=spec.context)
+    inputs, targets = _rows(stream, lengths, context=spec.context)
+    n_read = int((targets >= 0).sum())
     starts = range(0, len(inputs), spec.batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=spec.learning_rate, weight_decay=DECAY, fused=True)
     losses: list[float] = []
     model.train()
-    with bar("pretrain", total=len(stream), unit="tokens") as shown:
+    with bar("pretrain", total=n_read, unit="tokens") as shown:
         for step, start in enumerate(starts):
             optimizer.param_groups[0]["lr"] = spec.learning_rate * _rate(step, steps=len(starts))
             ids, wanted = inputs[start : start + spec.batch_size], targets[start : start + spec.batch_size]
@@ -203,17 +202,29 @@ def _fit(model: Any, stream: np.ndarray, spec: Base) -> list[float]:
             if not math.isfinite(losses[-1]):
                 raise FaultError(f"the loss is {losses[-1]}", where=f"step {step}", hint="lower learning_rate")
             shown.advance(int((wanted >= 0).sum()))
-    return losses
+    return losses, n_read
 
 
-def _rows(stream: np.ndarray, *, context: int) -> tuple[Tensor, Tensor]:
-    """Return inputs and targets of shape (rows, context); what the stream leaves of the last row is not trained on (-100)."""
+def _rows(stream: np.ndarray, lengths: np.ndarray, *, context: int) -> tuple[Tensor, Tensor]:
+    """Return inputs and targets of shape (rows, context); the stream's end leaves targets of -100.
+
+    A row is the stream from the beginning of a document on; the next row begins with the first document that begins after it:
+    what of a row's last document does not fit is left out.
+    """
     import torch
 
-    n = math.ceil((len(stream) - 1) / context)
-    inputs, targets = np.zeros(n * context, dtype=np.int64), np.full(n * context, -100, dtype=np.int64)
-    inputs[: len(stream) - 1], targets[: len(stream) - 1] = stream[:-1], stream[1:]
-    return torch.from_numpy(inputs.reshape(n, context)), torch.from_numpy(targets.reshape(n, context))
+    begins = np.cumsum(lengths) - lengths
+    starts, k = [], 0
+    while k < len(begins):
+        starts.append(int(begins[k]))
+        k = int(np.searchsorted(begins, starts[-1] + context))
+    n = len(starts) * context
+    inputs, targets = np.zeros(n, dtype=np.int64), np.full(n, -100, dtype=np.int64)
+    for row, start in enumerate(starts):
+        piece = stream[start : start + context + 1]
+        inputs[row * context : row * context + len(piece) - 1] = piece[:-1]
+        targets[row * context : row * context + len(piece) - 1] = piece[1:]
+    return torch.from_numpy(inputs.reshape(-1, context)), torch.from_numpy(targets.reshape(-1, context))
 
 
 def _rate(step: int, *, steps: int) -> float:

@@ -81,7 +81,7 @@ def test_what_a_policy_needs_is_an_error_when_absent(word):
     if not REPLAY[word].needs:
         REPLAY[word]().amounts(bare)
         return
-    with pytest.raises(SpecError, match=f"replay {word} needs similarity.*give the recipe a distance"):
+    with pytest.raises(SpecError, match=f"replay {word}: needs similarity.*give the recipe a distance"):
         REPLAY[word]().amounts(bare)
 
 

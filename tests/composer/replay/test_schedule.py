@@ -112,5 +112,5 @@ def test_the_mixture_and_the_budget_share_a_unit():
 
 
 def test_a_policy_without_its_distances_says_so():
-    with pytest.raises(SpecError, match="replay distance needs similarity"):
+    with pytest.raises(SpecError, match="replay distance: needs similarity"):
         planned([("a",), ("b",)], policy="distance")

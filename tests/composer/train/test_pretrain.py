@@ -100,16 +100,29 @@ def test_the_template_never_rewrites_history(talk: list[tuple[str, str]], base: 
     assert [full[a:b] for a, b in spans] == [f"{text}</s>" for role, text in talk if role == "assistant"]
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(2, 200), st.integers(2, 17))
-def test_every_token_but_the_first_is_a_target_once(n: int, context: int) -> None:
-    stream = np.arange(5, 5 + n)
-    inputs, targets = (tensor.flatten() for tensor in _rows(stream, context=context))
-    real = targets >= 0
-    assert targets[real].tolist() == stream[1:].tolist()
-    assert inputs[real].tolist() == stream[:-1].tolist()
-    assert len(inputs) % context == 0
-    assert not real[n - 1 :].any()
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(2, 30), min_size=1, max_size=40), st.integers(2, 17))
+def test_every_row_begins_with_a_document_and_is_a_piece_of_the_stream(lengths: list[int], context: int) -> None:
+    stream, begins = np.arange(5, 5 + sum(lengths)), np.cumsum(lengths) - lengths
+    inputs, targets = _rows(stream, np.array(lengths), context=context)
+    assert inputs.shape == targets.shape == (len(inputs), context)
+    after = 0
+    for row, wanted in zip(inputs.numpy(), targets.numpy(), strict=True):
+        real = wanted >= 0
+        start = int(row[0]) - 5
+        assert start == begins[np.searchsorted(begins, after)]  # the first document that begins after the row before
+        assert row[real].tolist() == stream[start : start + real.sum()].tolist()
+        assert wanted[real].tolist() == stream[start + 1 : start + 1 + real.sum()].tolist()
+        assert real.all() or start + context >= len(stream)
+        after = start + context
+    assert after > begins[-1]
+
+
+def test_the_document_that_begins_a_row_does_not_depend_on_its_length() -> None:
+    dice = np.random.default_rng(0)
+    lengths = dice.choice([5, 25], size=40_000)
+    inputs, _ = _rows(np.repeat(lengths, lengths), lengths, context=64)
+    assert float((inputs[:, 0] == 25).float().mean()) == pytest.approx(0.5, abs=0.02)
 
 
 def test_a_smaller_draw_is_the_beginning_of_a_larger_one(documents: Documents, tiny: Tiny) -> None:

@@ -207,10 +207,27 @@ def _retention(artifact: Artifact) -> list[Group]:
     return shown
 
 
+def _mixture(artifact: Artifact) -> list[Group]:
+    mixture = artifact.json("mixture.json")
+    rows = list(zip(mixture["domains"], mixture["weights"], strict=True))
+    return [table(f"Weights by the law {mixture['law']}, shares of {mixture['unit']}", ("domain", "weight"), rows)]
+
+
+def _schedule(artifact: Artifact) -> list[Group]:
+    rows = []
+    for phase in artifact.json("schedule.json")["phases"]:
+        weights = zip(phase["mixture"]["domains"], phase["mixture"]["weights"], strict=True)
+        replayed = sum(weight for domain, weight in weights if domain not in phase["current"])
+        rows.append((phase["name"], phase["amount"], round(replayed * phase["amount"]), replayed))
+    return [table("Phases", ("phase", "amount", "of it replay", "share"), rows)]
+
+
 VIEWS: dict[str, Callable[[Artifact], Sequence[Any]]] = {
     "samples": _samples,
     "knowledge": _knowledge,
     "similarity": _similarity,
+    "mixture": _mixture,
+    "schedule": _schedule,
     "composition": _composition,
     "retention": _retention,
 }

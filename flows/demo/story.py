@@ -177,13 +177,14 @@ def show(document: Mapping[str, Any]) -> None:
     for short in document["composition"]["shortages"]:
         out.print(f"short: {short['domain']} planned {short['planned']}, available {short['available']}")
     tasks = document["forgetting"]["none"]["own"]
-    rows = [("(after its own stage, none)", *document["forgetting"]["none"]["own"].values(), None)]
+    rows = [("(just learnt)", *document["forgetting"]["none"]["own"].values(), None)]
     rows += [(name, *each["end"].values(), each["kept"]) for name, each in document["forgetting"].items()]
     title = "3. Five tasks one after another: exact match at the end, by replay policy"
     out.print(table(title, ("replay", *tasks, "kept"), rows))
     out.print(
-        "kept: mean over the earlier tasks of the score at the end over the score after the task's own stage. It is one seed: "
-        "enough to see forgetting and what replay brings back, not enough to say which policy is best.\n"
+        "just learnt: right after the task's own stage, without replay; kept: mean over the earlier tasks of the score at the "
+        "end over the score after the task's own stage. It is one seed: enough to see forgetting and what replay brings back, "
+        "not enough to say which policy is best.\n"
     )
     _show_expansion(document["expansion"])
     out.print(f"All of it took {document['seconds']:.0f} s. Where things lie:")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from composer.encode import Encoding, encode, load_tokenizer
 from composer.spec import digest
 from composer.tables import COMPOSITION, SAMPLE
+from composer.train import Train, train
 from composer.train.pretrain import Base, pretrain
 from composer.types import ModelRef
 
@@ -95,3 +97,16 @@ def composed() -> Callable[[pl.DataFrame], pl.DataFrame]:
 @pytest.fixture(scope="session")
 def root() -> Path:
     return Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def run(
+    samples: pl.DataFrame, composed: Callable[[pl.DataFrame], pl.DataFrame], base: ModelRef
+) -> Callable[..., dict[str, Any]]:
+    def run(
+        folder: Path, *, model: ModelRef = base, start: Path | None = None, rows: pl.DataFrame = samples, **fields: Any
+    ) -> Any:
+        spec = Train(**{"batch_size": 8, "threads": 1, "device": "cpu", **fields})
+        return train(composed(rows), samples, model=model, start=start, spec=spec, max_length=64, seed=7, folder=folder)
+
+    return run

@@ -204,6 +204,13 @@ def _retention(artifact: Artifact) -> list[Group]:
         else:
             cells = [(name, *row) for name, row in zip(stages, matrix, strict=True)]
             shown.append(table(title, ("stage", *domains), cells))
+    if len(stages) > 2:  # more than before and after: a sequence
+        fields = ("since", "exact_match_rate", "loss_increase_nats")
+        lost = [(domain, *(report["forgetting"][domain][field] for field in fields)) for domain in domains]
+        columns = ("domain", "since", "% of exact match lost", "loss increase, nats")
+        shown.append(table("Forgetting, from the domain's own stage to the end", columns, lost, text=2))
+        gains = [(g["stage"], g["percent"], g["n_domains"]) for g in report["relative_gain"] if g["n_domains"]]
+        shown.append(table("Relative gain of earlier domains", ("stage", "% of own score", "domains"), gains))
     return shown
 
 

@@ -49,8 +49,8 @@ class Fingerprints:
         if (known := self._known.get(name)) and known[0] == state:
             return str(known[1])
         self._known[name] = [state, sha256(path)]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.path, self._known)
+        if self.path.parent.is_dir():  # looking at a plan makes no store
+            write_json(self.path, self._known)
         return str(self._known[name][1])
 
 

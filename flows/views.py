@@ -137,9 +137,16 @@ def show_artifact(artifact: Artifact, store: Store) -> None:
 
 
 def _samples(artifact: Artifact) -> list[Group]:
+    import polars as pl
+
     domains = artifact.manifest.stats["domains"]
     rows = [(d, r, c["samples"], c["tokens"], c["loss_tokens"]) for d, roles in domains.items() for r, c in roles.items()]
-    return [table("Samples", ("domain", "role", "rows", "tokens", "loss tokens"), rows, text=2)]
+    shown = [table("Samples", ("domain", "role", "rows", "tokens", "loss tokens"), rows, text=2)]
+    dropped = pl.read_parquet(artifact.file("dropped.parquet")).group_by("source", "reason").len().sort("source", "reason")
+    if len(dropped):
+        title = f"Dropped rows, kept with their reasons in {artifact.kind}/{artifact.key}/dropped.parquet"
+        shown.append(table(title, ("source", "reason", "rows"), dropped.rows(), text=2))
+    return shown
 
 
 def _knowledge(artifact: Artifact) -> list[Group]:

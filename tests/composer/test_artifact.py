@@ -175,6 +175,10 @@ def test_the_manifest_counts_rows_and_holds_no_path(tmp_path: Path) -> None:
 def test_fingerprints_follow_content_and_remember(tmp_path: Path) -> None:
     file, prints = tmp_path / "a.txt", Fingerprints(tmp_path / "store")
     file.write_text("one")
+    assert prints.of(file)
+    assert not (tmp_path / "store").exists()
+    (tmp_path / "store").mkdir()
+    prints = Fingerprints(tmp_path / "store")
     first = prints.of(file)
     assert Fingerprints(tmp_path / "store").of(file) == first
     known = json.loads((tmp_path / "store" / "fingerprints.json").read_text())

@@ -60,7 +60,7 @@ class InstructionSelector(Selector):
             return per_instruction
         named = None if scores is None else scores.filter(pl.col("score") == self.score)
         if named is None or named.is_empty():
-            hint = "add it to the recipe's scores, or use {name: instruction, score: uniform}"
+            hint = "set tags in the recipe, or use {name: instruction, score: uniform}"
             there = [] if scores is None else scores["score"].unique().sort().to_list()
             raise SpecError(f"no score '{self.score}'", where="select.score", got=", ".join(there) or "no scores", hint=hint)
         known = rows.select("sample_id", pl.Series("instruction", instruction)).join(named, on="sample_id")

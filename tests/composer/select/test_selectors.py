@@ -155,7 +155,7 @@ def test_a_named_score_is_read_among_others():
 @pytest.mark.parametrize(
     ("table", "match"),
     [
-        (None, "select.score: no score 'insinfo'; got no scores; add it to the recipe's scores"),
+        (None, "select.score: no score 'insinfo'; got no scores; set tags in the recipe"),
         ({"name": "ifd", "value": 1}, "no score 'insinfo'; got ifd"),
         ({"name": "insinfo", "value": -1}, "a negative score is no share; expected 0 or more; got -1"),
     ],

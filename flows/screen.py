@@ -53,7 +53,7 @@ class Screen:
         outer = self._live
         shown = outer or Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeElapsedColumn(),
-            TimeRemainingColumn(), console=err, transient=True, disable=not sys.stderr.isatty(),
+            TimeRemainingColumn(), TextColumn("left"), console=err, transient=True, disable=not sys.stderr.isatty(),
         )  # fmt: skip
         if outer is None:
             self._live = shown

@@ -1,3 +1,5 @@
+"""A probe finds known shares, says how sure it is, and loses no text in silence."""
+
 from __future__ import annotations
 
 import json
@@ -16,7 +18,7 @@ from composer.types import KnowledgeDistribution
 from probes.engines import Completion, Session, TokenScores
 from probes.knowledge import KNOWLEDGE
 from probes.knowledge.judges.classifier import Classifier
-from probes.knowledge.self_generation import JUDGEMENT, SelfGeneration
+from probes.knowledge.self_generation import JUDGEMENT, SelfGeneration, _estimate
 
 DOMAINS = ("law", "medicine", "code")
 TRUTH = (0.6, 0.3, 0.1)
@@ -77,6 +79,14 @@ def test_a_member_gives_a_distribution_whose_error_falls_with_the_samples(
         assert (found.domains, found.probe, found.model) == (DOMAINS, word, "")
         spread.append(np.array(found.stderr))
     assert spread[1] == pytest.approx(spread[0] / 4, rel=0.4)
+
+
+def test_counted_labels_and_certain_probabilities_give_the_same_shares() -> None:
+    labels = np.random.default_rng(3).choice(3, p=TRUTH, size=250)
+    judge: Any = SimpleNamespace(accuracy=1.0, shares=lambda mean: mean)
+    rounds = np.zeros(250, dtype=int)
+    found = _estimate(judge, np.eye(3)[labels], rounds, domains=DOMAINS, seed=0, rejected=0, probe="self_generation")
+    assert found.p == pytest.approx(np.bincount(labels, minlength=3) / 250, abs=1e-15)
 
 
 def test_known_shares_are_found_within_the_interval(reference: pl.DataFrame, tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+"""What was kept and forgotten follows from the scores; an undefined ratio is None."""
+
 from __future__ import annotations
 
 import math

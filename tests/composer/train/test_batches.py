@@ -1,3 +1,5 @@
+"""Rows become steps and steps become tensors, with every token accounted for."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

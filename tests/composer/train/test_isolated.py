@@ -1,3 +1,5 @@
+"""Training leaves the process as it found it."""
+
 from __future__ import annotations
 
 import random

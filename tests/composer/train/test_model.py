@@ -1,3 +1,5 @@
+"""A model is loaded whole or refused in one line."""
+
 from __future__ import annotations
 
 import json

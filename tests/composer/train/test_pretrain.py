@@ -1,3 +1,5 @@
+"""A base model is made of the mixture it says, and its rows begin where a probe asks."""
+
 from __future__ import annotations
 
 import json

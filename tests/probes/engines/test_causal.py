@@ -1,3 +1,5 @@
+"""Tokens are drawn from the whole distribution, in batches that stay within their budget."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The engine samples and scores as the model alone would, and refuses what it cannot use."""
+
 from __future__ import annotations
 
 import gc

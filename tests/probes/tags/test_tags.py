@@ -1,3 +1,5 @@
+"""Tags are normalised without loss of letters, and a tagger depends on the texts alone."""
+
 from __future__ import annotations
 
 import random

@@ -7,6 +7,7 @@ A lock per key lets several processes share a store; a process that dies leaves 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -127,7 +128,9 @@ class Store:
                     files=_file_records(partial), stats=dict(stats), made=_made(begun),
                 )  # fmt: skip
                 return self._keep(partial, manifest)
-        except OSError as error:
+        except Exception as error:
+            if not _is_of_the_disk(error):
+                raise
             hint = "check space and rights, or choose another store; what was complete stays complete"
             raise StoreError(f"cannot build {kind}/{key}: {error}", where=str(self.root), hint=hint) from error
 
@@ -236,6 +239,11 @@ def flat(prefix: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {k: v for name, item in value.items() for k, v in flat(f"{prefix}.{name}" if prefix else name, item).items()}
     return {prefix: canonical(value) if isinstance(value, (list, tuple)) else value}
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """Return whether an error is the file system's; libraries below wrap a full disk in errors of their own."""
+    return isinstance(error, OSError) or os.strerror(errno.ENOSPC) in str(error)
 
 
 def _files(folder: Path) -> Iterator[Path]:

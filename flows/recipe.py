@@ -184,7 +184,8 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     except UnicodeDecodeError as error:
         raise SpecError(f"not UTF-8: {error.reason}", where=str(path)) from None
     except SpecError as error:
-        raise error.within(str(path)) from None
+        place = f"{path}, {error.where}" if error.where else str(path)
+        raise SpecError(error.what, where=place, expected=error.expected, got=error.got) from None
     for override in overrides:
         data = override_with(data, override)
     return Recipe(**data)

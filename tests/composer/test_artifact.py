@@ -160,6 +160,22 @@ def test_an_unwritable_store_is_a_clear_fault(tmp_path: Path) -> None:
         make(Store(tmp_path / "file"))
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("parquet: No space left on device (os error 28)")]
+)
+def test_a_full_disk_is_a_clear_fault_and_loses_nothing(tmp_path: Path, error: Exception) -> None:
+    store, before = Store(tmp_path), make(Store(tmp_path), "kept")
+
+    def full(folder: Path) -> dict[str, Any]:
+        (folder / "data.txt").write_text("half")
+        raise error
+
+    with pytest.raises(StoreError, match=r"cannot build note/.*No space left.*check space and rights"):
+        make(store, build=full, n=2)
+    assert store.all() == [before]
+    assert make(store, "whole", n=2).file("data.txt").read_text() == "whole"
+
+
 def test_the_manifest_counts_rows_and_holds_no_path(tmp_path: Path) -> None:
     def build(folder: Path) -> dict[str, Any]:
         pl.DataFrame({"a": [1, 2, 3]}).write_parquet(folder / "t.parquet")

@@ -79,6 +79,12 @@ def test_a_missing_recipe_and_one_that_is_not_text(tmp_path: Path) -> None:
         read_recipe(tmp_path / "x.yaml")
 
 
+def test_a_broken_recipe_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("name: x\n  bad: [1")
+    with pytest.raises(SpecError, match=r"x\.yaml, line 2: broken YAML"):
+        read_recipe(tmp_path / "x.yaml")
+
+
 def test_overrides_come_after_the_file(world: Path) -> None:
     recipe = read_recipe(world / "recipe.yaml", ["law=uniform", "budget.amount=9", "sources.0.limit=5", "tags=null"])
     assert (recipe.law.name, recipe.budget.amount, recipe.sources[0].limit, recipe.tags) == ("uniform", 9, 5, None)

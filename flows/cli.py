@@ -47,6 +47,7 @@ Reference = Annotated[str, typer.Argument(help="kind, key, kind/key or the begin
 class _State:
     json: bool = False
     debug: bool = False
+    given: bool = False  # the one document is on stdout
 
 
 state = _State()
@@ -54,6 +55,7 @@ state = _State()
 
 def _give(document: Any, show: Callable[[], None]) -> None:
     """Give a command's result: as JSON, or as a person reads it."""
+    state.given = True
     if state.json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
     else:
@@ -197,21 +199,17 @@ def why(reference: Reference, store: StoreOption = None, as_json: JsonOption = F
 
 @app.command(rich_help_panel="Look")
 def verify(store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Check every file of the store against its manifest."""
+    """Check every file of the store against its manifest, and say what drifted."""
     _set(as_json, debug)
     from flows import views
 
     where = _store(store)
     found = [{"artifact": f"{a.kind}/{a.key}", "damaged": where.verify(a)} for a in where.all()]
-    damaged = [each for each in found if each["damaged"]]
-    _give({"checked": len(found), "damaged": damaged}, lambda: views.show_verify(len(found), damaged))
-    if damaged:
-        raise CheckError(
-            "damaged artifacts",
-            where=str(where.root),
-            got=", ".join(e["artifact"] for e in damaged),
-            hint="remove them and run again",
-        )
+    document = {"checked": len(found), "damaged": [each for each in found if each["damaged"]], "drift": where.drift()}
+    _give(document, lambda: views.show_verify(document))
+    if document["damaged"]:
+        names = ", ".join(str(each["artifact"]) for each in found if each["damaged"])
+        raise CheckError("damaged artifacts", where=str(where.root), got=names, hint="remove them and run again")
 
 
 @app.command(rich_help_panel="Start")
@@ -235,7 +233,7 @@ def main() -> None:
 
 def invoke(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
-    state.json, state.debug = "--json" in arguments, "--debug" in arguments
+    state.json, state.debug, state.given = "--json" in arguments, "--debug" in arguments, False
     try:
         code = app(arguments, standalone_mode=False)
     except ComposerError as error:
@@ -252,7 +250,7 @@ def invoke(arguments: list[str]) -> int:
 def _fail(kind: str, message: str, exit_code: int) -> int:
     if state.debug:
         traceback.print_exc()
-    if state.json:
+    if state.json and not state.given:
         sys.stdout.write(json.dumps({"error": {"kind": kind, "message": message, "exit_code": exit_code}}) + "\n")
     sys.stderr.write(f"error: {message}\n")
     return exit_code

@@ -270,8 +270,11 @@ def show_why(document: Mapping[str, Any]) -> None:
     return out.print(table(f"{document['artifact']} against {document['before']}", ("field", "before", "now"), rows, text=3))
 
 
-def show_verify(checked: int, damaged: Sequence[Mapping[str, Any]]) -> None:
+def show_verify(document: Mapping[str, Any]) -> None:
     """Print what a check of the store found."""
-    for each in damaged:
+    for each in document["damaged"]:
         out.print(f"damaged: {each['artifact']}: {', '.join(each['damaged'])}", markup=False)
-    out.print(f"{checked} artifacts checked, {len(damaged)} damaged.")
+    for each in document["drift"]:
+        other = ", ".join(name for name, digest in each["other"].items() if each["kept"].get(name) != digest)
+        out.print(f"drifted: {each['kind']}/{each['key']}: {other} came out otherwise when built again", markup=False)
+    out.print(f"{document['checked']} artifacts checked, {len(document['damaged'])} damaged, {len(document['drift'])} drifted.")

@@ -46,7 +46,7 @@ def test_run_show_why_and_list(world: Path, capsys: pytest.CaptureFixture[str]) 
     assert [row["kind"] for row in listed] == ["mixture", "mixture"]
     code, shown, _ = call(capsys, "show", "knowledge", *store)
     assert shown["kind"] == "knowledge"
-    assert call(capsys, "verify", *store)[:2] == (0, {"checked": len(mixed["steps"]) + 1, "damaged": []})
+    assert call(capsys, "verify", *store)[:2] == (0, {"checked": len(mixed["steps"]) + 1, "damaged": [], "drift": []})
 
 
 def test_what_a_person_reads(done: tuple[Path, Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +81,9 @@ def test_damage_is_exit_code_one(world: Path, capsys: pytest.CaptureFixture[str]
     assert code == 1
     assert "error: " in err
     assert "damaged artifacts" in err
+    code, document, _ = call(capsys, "verify", *store, "--json")
+    assert code == 1
+    assert [each["damaged"] for each in document["damaged"]] == [["base.json"]]
 
 
 def test_drift_is_exit_code_one(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,6 +95,10 @@ def test_drift_is_exit_code_one(world: Path, capsys: pytest.CaptureFixture[str])
     code, _, err = call(capsys, "ingest", world / "recipe.yaml", "--rebuild", *store)
     assert code == 1
     assert "content drifted under the same key" in err
+    code, document, _ = call(capsys, "ingest", world / "recipe.yaml", "--rebuild", *store, "--json")
+    assert code == 1
+    assert [each["kind"] for each in document["drift"]] == ["source"]
+    assert "drifted: source/" in call(capsys, "verify", *store[:2])[1]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from composer.artifact import Store
+from composer.errors import SourceError
+from composer.ingest import Files, locate
+from composer.ingest.files import READERS
 from composer.types import Source
 from flows.pipeline import Plan, Step
 
@@ -26,29 +29,37 @@ def _source(step: Step, store: Store) -> dict[str, Any]:
     if found := store.find("source", step.key):
         stats = found.manifest.stats
         return {"name": source.name, "rows": stats["kept"], "tokens": stats["n_tokens"], "guessed": False}
-    rows, n_bytes = _look(Path(source.path))
+    rows, n_bytes = _look(source)
     if source.limit and rows and rows > source.limit:
         rows, n_bytes = source.limit, (n_bytes or 0) * source.limit // rows
     return {"name": source.name, "rows": rows, "tokens": n_bytes and n_bytes // CHARACTERS_PER_TOKEN, "guessed": True}
 
 
-def _look(path: Path) -> tuple[int | None, int | None]:
-    """Return rows and uncompressed bytes of a local file or folder without reading its values; None for a hub data set."""
-    if not path.exists():
+def _look(source: Source) -> tuple[int | None, int | None]:
+    """Return rows and uncompressed bytes of the files that ingest would read; None for a Hub data set."""
+    place = locate(source)
+    if not isinstance(place, Files):
         return None, None
-    rows = n_bytes = 0
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.suffix == ".parquet":
-            import pyarrow.parquet as pq
+    sizes = [_size(path, where=f"sources.{source.name}.path") for path in place.paths]
+    return sum(rows for rows, _ in sizes), sum(n_bytes for _, n_bytes in sizes)
 
-            metadata = pq.read_metadata(file)
-            rows += metadata.num_rows
-            n_bytes += sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-        elif file.is_file():
-            n_bytes += file.stat().st_size
-            with file.open("rb") as lines:
-                rows += sum(1 for _ in lines)
-    return rows, n_bytes
+
+def _size(path: Path, *, where: str) -> tuple[int, int]:
+    """Return rows and bytes of a file: from a Parquet file's footer, else by its lines or, in a JSON array, its objects."""
+    if path.suffix.lower() == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            metadata = pq.read_metadata(path)
+        except (pa.ArrowException, OSError) as error:
+            raise SourceError(f"not readable as Parquet: {str(error)[:160]}", where=where, got=path.name) from None
+        return metadata.num_rows, sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    try:
+        rows = sum(1 for _ in READERS[path.suffix.lower()](path))
+    except SourceError as error:
+        raise SourceError(error.what, where=where, got=path.name, expected=error.expected) from None
+    return rows, path.stat().st_size
 
 
 def _calls(step: Step, plan: Plan, sources: list[dict[str, Any]]) -> dict[str, Any] | None:

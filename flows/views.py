@@ -144,7 +144,7 @@ def _samples(artifact: Artifact) -> list[Group]:
     shown = [table("Samples", ("domain", "role", "rows", "tokens", "loss tokens"), rows, text=2)]
     dropped = pl.read_parquet(artifact.file("dropped.parquet")).group_by("source", "reason").len().sort("source", "reason")
     if len(dropped):
-        title = f"Dropped rows, kept with their reasons in {artifact.kind}/{artifact.key}/dropped.parquet"
+        title = f"Dropped rows, listed with their reasons in {artifact.kind}/{artifact.key}/dropped.parquet"
         shown.append(table(title, ("source", "reason", "rows"), dropped.rows(), text=2))
     return shown
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import composer
-from flows.recipe import Recipe
+from flows.recipe import Recipe, read_recipe
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,6 +32,13 @@ def test_the_recipe_of_the_readme_is_one() -> None:
     [text] = blocks("README.md", "yaml")
     recipe = Recipe(**yaml.safe_load(text))
     assert recipe.targets == ("law", "code")
+
+
+def test_the_overrides_that_the_readme_shows_are_taken() -> None:
+    shown = re.findall(r"sft-composer \w+ (flows/\S+\.yaml) (\S+=[^\s`]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert shown
+    for recipe, override in shown:
+        assert read_recipe(ROOT / recipe, [override])
 
 
 def test_no_page_bears_a_path_of_a_machine() -> None:

@@ -37,9 +37,9 @@ WARMUP, DECAY, CLIP = 0.03, 0.01, 1.0
 class Base(Spec):
     """A small Llama and what it reads.
 
-    ``weights`` are shares of the documents, in the order of the domains. Either ``documents`` says how many are read, or
-    ``tokens`` about how many tokens they come to. ``vocab`` is an upper bound, ``context`` the length of a packed row. The
-    learning rate rises over 3 % of the steps and falls to zero as a cosine.
+    ``weights`` are parts of the documents and need not sum to one; what a domain got is reported as its share. Either
+    ``documents`` says how many are read, or ``tokens`` about how many tokens they come to. ``vocab`` is an upper bound,
+    ``context`` the length of a row. The learning rate rises over 3 % of the steps and falls to zero as a cosine.
     """
 
     weights: dict[str, float]
@@ -65,8 +65,8 @@ class Base(Spec):
         if (self.tokens is None) == (self.documents is None):
             raise SpecError("how much to read is said once", where="tokens", expected="either tokens or documents")
         shares = list(self.weights.values())
-        if not all(math.isfinite(share) and share >= 0 for share in shares) or abs(sum(shares) - 1) > 1e-6:
-            raise SpecError("shares must not be negative and sum to 1", where="weights", got=self.weights)
+        if not all(math.isfinite(share) and share >= 0 for share in shares) or not sum(shares) > 0:
+            raise SpecError("weights must not be negative, and not all zero", where="weights", got=self.weights)
         return self
 
 
@@ -151,7 +151,8 @@ def _pick(texts: Sequence[str], *, n: int, seed: int, name: str) -> Iterator[str
 def _n_documents(pilot: _Draw, spec: Base, *, tokenizer: Any) -> int:
     _, lengths = _tokens(pilot.texts, tokenizer=tokenizer)
     means = np.bincount(pilot.domain, lengths, minlength=len(spec.weights)) / np.maximum(pilot.counts, 1)
-    return max(1, round((spec.tokens or 0) / float(means @ np.asarray(list(spec.weights.values())))))
+    weights = np.asarray(list(spec.weights.values()))
+    return max(1, round((spec.tokens or 0) / float(means @ weights / weights.sum())))
 
 
 def _tokens(texts: Sequence[str], *, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:

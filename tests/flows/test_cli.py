@@ -137,6 +137,18 @@ def test_an_empty_source_is_wrong_input(world: Path, capsys: pytest.CaptureFixtu
     assert "law" in err
 
 
+def test_a_dry_run_counts_a_json_array_and_names_a_broken_file(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, store = world / "recipe.yaml", ("--store", world / "store", "--dry-run", "--json")
+    rows = [json.loads(line) for line in (world / "law.jsonl").read_text().splitlines()]
+    (world / "law.json").write_text(json.dumps(rows))
+    _, planned, _ = call(capsys, "run", recipe, "sources.0.path=law.json", *store)
+    assert planned["sources"][0]["rows"] == len(rows)
+    (world / "law.parquet").write_bytes(b"PAR1 cut short")
+    code, document, _ = call(capsys, "run", recipe, "sources.0.path=law.parquet", *store)
+    assert code == 2
+    assert "sources.law.path: not readable as Parquet" in document["error"]["message"]
+
+
 def test_a_fault_of_ours_is_exit_code_three(
     world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

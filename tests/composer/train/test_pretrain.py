@@ -137,6 +137,25 @@ def test_a_smaller_draw_is_the_beginning_of_a_larger_one(documents: Documents, t
         assert len(two) == large.counts[k]
 
 
+def test_weights_are_parts_and_need_not_sum_to_one(documents: Documents, tiny: Tiny) -> None:
+    one, two = (
+        _draw(documents, tiny(documents=1, weights=w), n=40, seed=5)
+        for w in ({"law": 1, "code": 3}, {"law": 0.25, "code": 0.75})
+    )
+    assert one.texts == two.texts
+    assert one.counts.tolist() == [10, 30]
+
+
+def test_the_number_of_documents_does_not_depend_on_the_scale_of_the_weights(
+    documents: Documents, tiny: Tiny, tmp_path: Path
+) -> None:
+    sizes = []
+    for scale in (1.0, 4.0):
+        spec = tiny(documents=None, tokens=1500, weights={"law": 0.25 * scale, "code": 0.75 * scale})
+        sizes.append(pretrain(documents, spec=spec, seed=2, folder=tmp_path / str(scale))["n_documents"])
+    assert sizes[0] == sizes[1]
+
+
 def test_the_learning_rate_rises_and_falls() -> None:
     rates = [_rate(step, steps=200) for step in range(200)]
     assert rates[0] == pytest.approx(1 / 6)
@@ -150,9 +169,9 @@ def test_the_learning_rate_rises_and_falls() -> None:
     ({"heads": 3}, "no engine runs heads of this size"),
     ({"tokens": 5}, "tokens: how much to read is said once"),
     ({"documents": None}, "tokens: how much to read is said once"),
-    ({"weights": {"law": 0.5}}, "weights: shares must not be negative and sum to 1"),
-    ({"weights": {"law": 1.5, "code": -0.5}}, "weights: shares must not be negative and sum to 1"),
-    ({"weights": {}}, "weights: shares must not be negative and sum to 1"),
+    ({"weights": {"law": 0.0}}, "weights: weights must not be negative, and not all zero"),
+    ({"weights": {"law": 1.5, "code": -0.5}}, "weights: weights must not be negative, and not all zero"),
+    ({"weights": {}}, "weights: weights must not be negative, and not all zero"),
     ({"vocab": 100}, "vocab: "),
 ])  # fmt: skip
 def test_bad_settings(fields: dict[str, Any], message: str, tiny: Tiny) -> None:

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from composer.errors import InputError, SpecError, nearest
 from composer.export import EXPORTERS
+from composer.ingest.files import READERS
 from composer.laws import LAWS
 from composer.replay import REPLAY
 from composer.select import SELECTORS
@@ -115,6 +116,9 @@ class Recipe(Spec):
             for domain in used:
                 if domain not in {source.domain for source in self.sources}:
                     raise SpecError(f"no source feeds domain '{domain}'", where=field, hint=nearest(domain, known))
+        if self.sequence and (left_out := set(self.targets) - {domain for group in self.sequence for domain in group}):
+            hint = "add them, or give their sources another role"
+            raise SpecError("target domains are left out", where="sequence", got=", ".join(sorted(left_out)), hint=hint)
         for source in self.sources:
             if source.domain not in known:
                 raise SpecError(
@@ -151,19 +155,20 @@ class Recipe(Spec):
     def located(self, source: Source) -> Source:
         """Return the source with its local path made to start at ``root``; a Hub id stays as it is."""
         local = self.at(source.path)
-        return source.model_copy(update={"path": str(local)}) if local.exists() or Path(source.path).suffix else source
+        is_file = local.exists() or local.suffix.lower() in READERS
+        return source.model_copy(update={"path": str(local)}) if is_file else source
 
 
 class _Loader(yaml.SafeLoader):
     """A safe loader that refuses a key given twice, where YAML would keep the last in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+        seen: list[Any] = []  # a key may be unhashable, which the loader below names
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
-            seen.add(key)
+            seen.append(key)
         return super().construct_mapping(node, deep)
 
 

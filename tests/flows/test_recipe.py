@@ -43,6 +43,7 @@ def test_a_recipe_round_trips_through_yaml(world: Path) -> None:
         ({"exports": ["parquet", "parket"]}, r"exports\.1\.name: unknown exporter 'parket'; did you mean 'parquet'\?"),
         ({"budget": {"unit": "words"}}, r"budget\.unit: input should be 'loss_tokens', 'tokens' or 'samples'; got 'words'"),
         ({"sequence": ["law", "lwa"]}, r"sequence: no source feeds domain 'lwa'; did you mean 'law'\?"),
+        ({"sequence": ["law", "code"]}, r"sequence: target domains are left out; got medicine; add them"),
         ({"domains": ["law"]}, r"sources\.medicine: domain 'medicine' is not listed; expected law"),
         ({"base_model": {}}, r"base_model: give either path, or train with corpora"),
         ({"base_model": {"path": "x", "revison": "y"}}, r"base_model\.revison: unknown field"),
@@ -63,9 +64,14 @@ def test_two_sources_share_no_name(world: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("a: [1", "line 1: broken YAML"), ("a: 1\na: 3", "line 2: broken YAML: key 'a' is given twice"), ("- 1", "not a recipe"),
-     ("!!python/object/apply:os.system ['true']", "broken YAML: could not determine a constructor")],
-)  # fmt: skip
+    [
+        ("a: [1", "line 1: broken YAML"),
+        ("a: 1\na: 3", "line 2: broken YAML: key 'a' is given twice"),
+        ("- 1", "not a recipe"),
+        ("{[a]: 1}", "line 1: broken YAML: found unhashable key"),
+        ("!!python/object/apply:os.system ['true']", "broken YAML: could not determine a constructor"),
+    ],
+)
 def test_broken_yaml_is_one_line_with_its_place(text: str, says: str) -> None:
     with pytest.raises(SpecError, match=says):
         parse(text)
@@ -107,5 +113,6 @@ def test_an_override_turns_a_word_into_a_mapping() -> None:
 def test_paths_start_at_root(world: Path) -> None:
     recipe = read_recipe(world / "recipe.yaml")
     assert recipe.located(recipe.sources[0]).path == str(world / "law.jsonl")
-    hub = recipe.sources[0].model_copy(update={"path": "org/data"})
-    assert recipe.located(hub).path == "org/data"
+    for name in ("org/data", "org/data-v1.5"):
+        hub = recipe.sources[0].model_copy(update={"path": name})
+        assert recipe.located(hub).path == name

@@ -103,15 +103,15 @@ def teller(steps: list[dict[str, Any]]) -> Callable[[Step, Artifact, bool], None
 def show_run(document: Mapping[str, Any], artifacts: Mapping[str, Artifact]) -> None:
     """Print the summary of a run: what was found, what was decided, what was kept, and where things lie."""
     kinds = {artifact.kind: artifact for artifact in artifacts.values()}  # the last of a kind speaks for it
-    for kind in ("samples", "knowledge", "similarity", "composition", "retention"):
-        if kind in kinds:
-            for shown in VIEWS[kind](kinds[kind]):
-                out.print(shown)
-    made = [step for step in document["steps"] if step["state"] == "made"]
-    out.print(
-        f"{len(made)} steps done in {sum(s['seconds'] for s in made):.0f} s, {len(document['steps']) - len(made)} were there."
-    )
-    for kind in ("export", "model"):
+    last = next(reversed(kinds))  # what a command was asked for
+    told = ["samples", "knowledge", "similarity", "composition", "retention"]
+    for kind in dict.fromkeys([*told, last]):
+        for shown in VIEWS[kind](kinds[kind]) if kind in kinds and kind in VIEWS else ():
+            out.print(shown)
+    if document["steps"]:
+        made = [step["seconds"] for step in document["steps"] if step["state"] == "made"]
+        out.print(f"{len(made)} steps done in {sum(made):.0f} s, {len(document['steps']) - len(made)} were there.")
+    for kind in dict.fromkeys(["export", "model", last]):
         if kind in kinds:
             out.print(f"{kind}: {kinds[kind].path}", soft_wrap=True, markup=False)
     out.print(f"store: {document['store']} (sft-composer ls | show | why)", soft_wrap=True, markup=False)

@@ -73,6 +73,18 @@ def test_what_a_person_reads(done: tuple[Path, Any], capsys: pytest.CaptureFixtu
     assert "the first of its kind" in text
 
 
+def test_a_stage_command_shows_what_it_was_asked_for(done: tuple[Path, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    folder, artifacts = done
+    for command, words in {
+        "mix": "Weights by the law knowledge",
+        "replay": "of it replay",
+        "tag": f"tags: {artifacts['tag'].path}",
+    }.items():
+        code, text, _ = call(capsys, command, folder / "recipe.yaml", "--plain", "--store", folder / "store")
+        assert code == 0
+        assert words in text, command
+
+
 def test_damage_is_exit_code_one(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = ("--store", world / "store")
     call(capsys, "base", world / "recipe.yaml", "--plain", *store)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from composer.artifact import Store as Store
     from composer.compose import compose as compose_rows
     from composer.ingest import ingest as ingest_source
-    from composer.ingest import pool as pool_sources
     from composer.insinfo import insinfo as score_instructions
+    from composer.pooling import pool as pool_sources
     from composer.replay.schedule import plan as plan_replay
     from composer.similarity.matrix import compare as compare_domains
     from composer.train import train as train_on
@@ -38,7 +38,7 @@ _WHERE = {
     "compose_rows": ("composer.compose", "compose"),
     "ingest_source": ("composer.ingest", "ingest"),
     "plan_replay": ("composer.replay.schedule", "plan"),
-    "pool_sources": ("composer.ingest", "pool"),
+    "pool_sources": ("composer.pooling", "pool"),
     "score_instructions": ("composer.insinfo", "insinfo"),
     "train_on": ("composer.train", "train"),
 }

@@ -23,6 +23,7 @@ from composer.types import Phase, Schedule, Unit
 
 _COUNTS = {"rows": pl.len(), "tokens": pl.col("n_tokens").sum(), "loss_tokens": pl.col("n_loss_tokens").sum()}
 _COUNT_OF: Mapping[Unit, str] = {"samples": "rows", "tokens": "tokens", "loss_tokens": "loss_tokens"}
+_LIGHT = ("sample_id", "source", "domain", "n_tokens", "n_loss_tokens")
 
 
 class Order(Protocol):
@@ -42,7 +43,7 @@ class Composition:
 
 @dataclass(frozen=True)
 class _Pool:
-    """The training rows of one domain: their place in the samples, their ids, and their sizes in the schedule's unit."""
+    """The training rows of one domain: their place among all of them, their ids, and their sizes in the schedule's unit."""
 
     rows: pl.DataFrame
     size: NDArray[np.int64]
@@ -87,7 +88,9 @@ def compose(
     schedule
         How much of which domain in which phase.
     samples
-        SAMPLE; targets and replay are trained on, validation and reference rows are left alone.
+        SAMPLE, of which the ids, source, domain, role and counts are read: messages may be left out. Targets and replay are
+        trained on, validation and reference rows are left alone. Rows that were taken out of a larger table bring their place
+        in it as ``row``; without that column the frame is the table.
     domains
         The recipe's domains; their order is that of the report.
     select, replay_select
@@ -115,7 +118,7 @@ def compose(
     if unknown := sorted({d for phase in schedule.phases for d in phase.mixture.domains} - set(domains)):
         known = ", ".join(domains)
         raise InputError("a scheduled domain is not in the recipe", where="domains", expected=f"among {known}", got=unknown[0])
-    training = samples.filter(pl.col("role").is_in(["target", "replay"]))
+    training = _training(samples)
     pools = _pools(training, schedule.unit)
     shares, parts = [], []
     for i, phase in enumerate(schedule.phases):
@@ -135,10 +138,16 @@ def compose(
     return Composition(frame, _report(schedule, shares, frame, pools, domains))
 
 
+def _training(samples: pl.DataFrame) -> pl.DataFrame:
+    placed = samples if "row" in samples.columns else samples.with_row_index("row")
+    rows = placed.filter(pl.col("role").is_in(["target", "replay"]))
+    return rows.select(pl.col("row").cast(pl.UInt32), *_LIGHT, "instruction_id")
+
+
 def _pools(training: pl.DataFrame, unit: Unit) -> dict[str, _Pool]:
     size = pl.lit(1) if unit == "samples" else pl.col(f"n_{unit}")
-    rows = training.with_row_index("row").select(
-        "row", "domain", "sample_id", "instruction_id", size.cast(pl.Int64).alias("size")
+    rows = training.with_row_index("at").select(
+        "at", "domain", "sample_id", "instruction_id", size.cast(pl.Int64).alias("size")
     )
     by_domain = rows.sort("sample_id").partition_by("domain", as_dict=True, include_key=False)
     return {str(domain): _Pool(part, part["size"].to_numpy()) for (domain,), part in by_domain.items()}
@@ -178,7 +187,7 @@ def _draw(pool: _Pool, share: _Share, *, by: Order, scores: pl.DataFrame | None,
         reached = np.cumsum(pool.size[order])
         taken = _nearest(reached, left)
         shuffled = rng(seed, "shuffle", *place).permutation(taken)
-        chosen.append(pool.rows[order[:taken]].select("row").with_columns(
+        chosen.append(pool.rows[order[:taken]].select("at").with_columns(
             rank=pl.int_range(taken, dtype=pl.UInt32), repeat=pl.lit(repeat, dtype=pl.UInt32),
             phase=pl.lit(share.phase, dtype=pl.UInt32), is_replay=pl.lit(share.is_replay),
         )[shuffled])  # fmt: skip
@@ -204,10 +213,8 @@ def _nearest(reached: NDArray[np.int64], target: int) -> int:
 
 
 def _frame(drawn: pl.DataFrame, training: pl.DataFrame) -> pl.DataFrame:
-    rows = training.select("sample_id", "source", "domain", "n_tokens", "n_loss_tokens")[drawn["row"]]
-    frame = pl.concat([drawn.drop("row"), rows], how="horizontal").with_columns(
-        position=pl.int_range(pl.len(), dtype=pl.UInt64)
-    )
+    rows = training.select("row", *_LIGHT)[drawn["at"]]
+    frame = pl.concat([drawn.drop("at"), rows], how="horizontal").with_columns(position=pl.int_range(pl.len(), dtype=pl.UInt64))
     return check(frame, COMPOSITION, where="composition")
 
 

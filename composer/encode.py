@@ -1,50 +1,42 @@
-"""Messages to tokens, with a mark on every token that is trained on: the one place where a chat template is applied.
+"""Messages to tokens, with a mark on every token that is trained on: the one place where conversations become tokens.
 
 Ingest counts with it, the trainer makes its batches with it and evaluation measures with it, so their counts agree to the
-token. The marked tokens are those of the assistant's turns, found as text: the conversation is rendered up to each assistant
-turn and after it, and the characters between are the answer, its end marker included (for an assistant who speaks first, its
-content and what follows). A template whose rendering of a beginning is not a beginning of the rendering cannot be marked so and
-is refused for that row.
+token. The marked tokens are those of the answers, which :mod:`composer.render` finds as characters of the rendered text; a
+token that straddles an answer's beginning belongs to the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import polars as pl
+
+from composer.conversation import Message, Whole, whole
 from composer.errors import ModelError, SourceError
+from composer.render import Rendering, render, render_prompt
+from composer.template import PLAIN_TEMPLATE as PLAIN_TEMPLATE
+from composer.template import ChatTemplate
+from composer.template import Tokenizer as Tokenizer
 
-Message = Mapping[str, str]
-
-PLAIN_TEMPLATE = (
-    "{% for m in messages %}{{ '### ' + m['role'] + '\n' + m['content'] }}"
-    "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '### assistant\n' }}{% endif %}"
-)
-
-
-class Tokenizer(Protocol):
-    """The part of a transformers tokenizer that is used here."""
-
-    eos_token_id: int | None
-    bos_token_id: int | None
-    chat_template: Any
-
-    def __call__(self, text: list[str], **options: Any) -> Any: ...
-
-    def apply_chat_template(self, conversation: Any, **options: Any) -> Any: ...
-
-    def decode(self, token_ids: Any, **options: Any) -> Any: ...
+Conversation = Whole | Sequence[Message]
+"""A conversation whole, or its messages where they are all there is."""
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """Token ids of one sample and, of the same length, whether each is trained on."""
+    """Token ids of one sample and, of the same length, whether each is trained on.
+
+    ``adapted`` and ``not_carried`` say what became of the sample on its way through the chat template (:mod:`composer.render`).
+    """
 
     ids: tuple[int, ...]
     trained: tuple[bool, ...]
+    adapted: bool = False
+    not_carried: tuple[str, ...] = ()
 
     @property
     def n_loss_tokens(self) -> int:
@@ -88,95 +80,112 @@ def load_tokenizer(path: str | Path, *, chat_template: str = "auto") -> Any:
     return tokenizer
 
 
-def encode(tokenizer: Tokenizer, conversations: Sequence[Sequence[Message]], *, max_length: int) -> list[Encoding | str]:
+def encode(tokenizer: Tokenizer, conversations: Sequence[Conversation], *, max_length: int) -> list[Encoding | str]:
     """Return an Encoding per conversation, or the reason in words why it cannot be trained on.
 
     Texts are rendered by the chat template, tokenised in one batch and cut after ``max_length`` tokens. A conversation of a
-    single assistant turn is a plain document: it is tokenised without the template and trained on whole.
+    single assistant turn is a plain document: it is tokenised without the template and trained on whole. The reasons are
+    ``template_refuses``, ``template_rewrites_history`` and ``no_loss_tokens``.
     """
-    out: list[Encoding | str] = ["not encoded"] * len(conversations)
-    rendered: list[tuple[int, str, list[tuple[int, int]]]] = []
-    for i, messages in enumerate(conversations):
-        try:
-            rendered.append((i, *render(tokenizer, messages)))
-        except SourceError as error:
-            out[i] = error.what
-    if not rendered:
-        return out
-    batch = tokenizer([text for _, text, _ in rendered], add_special_tokens=False)
-    for (i, text, spans), ids, found in zip(rendered, batch["input_ids"], batch.encodings, strict=True):
-        trained = _inside(found, spans, n_tokens=len(ids), n_chars=len(text))
-        if len(conversations[i]) == 1:  # a document begins and ends as a text does
-            ids, trained = _bounded(tokenizer, ids, trained)
-        encoding = Encoding(tuple(ids[:max_length]), tuple(trained[:max_length]))
-        out[i] = encoding if encoding.n_loss_tokens else "no_loss_tokens"
-    return out
+    template = ChatTemplate(tokenizer)
+    rendered = [rendering_of(template, conversation) for conversation in conversations]
+    found = iter(tokens(tokenizer, [rendering.text for rendering in rendered if isinstance(rendering, Rendering)]))
+    return [
+        rendering if isinstance(rendering, str) else _encoded(tokenizer, rendering, next(found), max_length=max_length)
+        for rendering in rendered
+    ]
 
 
-def render(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
-    """Return the conversation as text and the character spans of the assistant's turns.
+def prompt_ids(tokenizer: Tokenizer, conversation: Conversation) -> list[int]:
+    """Return the tokens of a conversation that waits for the assistant's answer.
 
     Raises
     ------
     SourceError
-        Where the template refuses the conversation, or its rendering of a beginning is not a beginning of its rendering; the
-        message is the reason under which the row is counted.
+        ``template_refuses``, where the chat template takes it in no way.
     """
-    conversation = [dict(message) for message in messages]
-    if len(conversation) == 1 and conversation[0]["role"] == "assistant":
-        text = conversation[0]["content"]
-        return text, [(0, len(text))]
-    full = _template(tokenizer, conversation, prompt=False)
-    spans: list[tuple[int, int]] = []
-    for i, message in enumerate(conversation):
-        if message["role"] != "assistant":
-            continue
-        before = (
-            _template(tokenizer, conversation[:i], prompt=True) if i else full[: max(full.find(message["content"].strip()), 0)]
-        )
-        after = _template(tokenizer, conversation[: i + 1], prompt=False) if i + 1 < len(conversation) else full
-        if not (full.startswith(before) and full.startswith(after) and len(before) <= len(after)):
-            raise SourceError("template_rewrites_history")
-        spans.append((len(before), len(after)))
-    return full, spans
+    [found] = tokens(tokenizer, [render_prompt(ChatTemplate(tokenizer), as_whole(conversation))])
+    return list(found.ids)
 
 
-def prompt_ids(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
-    """Return the tokens of a conversation that waits for the assistant's answer."""
-    text = _template(tokenizer, [dict(message) for message in messages], prompt=True)
-    return list(tokenizer([text], add_special_tokens=False)["input_ids"][0])
+def preview(tokenizer: Tokenizer, conversation: Conversation, *, max_length: int) -> list[tuple[str, bool | None]]:
+    """Return the conversation as the model reads it: the texts of its tokens in runs, each with whether it is trained on.
+
+    The runs that a cut after ``max_length`` tokens leaves out come last and are marked None.
+
+    Raises
+    ------
+    SourceError
+        Where the chat template does not carry the conversation; the message is the reason.
+    """
+    rendering = render(ChatTemplate(tokenizer), as_whole(conversation))
+    [found] = tokens(tokenizer, [rendering.text])
+    ids, trained = _marked(tokenizer, rendering, found)
+    trained[:1] = [False] * len(trained[:1])  # nothing predicts the first token
+    marks: list[bool | None] = [*trained[:max_length], *[None] * len(ids[max_length:])]
+    runs = groupby(zip(ids, marks, strict=True), key=lambda token: token[1])
+    return [(str(tokenizer.decode([i for i, _ in run], clean_up_tokenization_spaces=False)), mark) for mark, run in runs]
 
 
-def _template(tokenizer: Tokenizer, conversation: list[dict[str, str]], *, prompt: bool) -> str:
-    import jinja2
+def wholes(samples: pl.DataFrame) -> list[Whole]:
+    """Return the conversations of a frame with ``messages`` and ``extras``, row by row."""
+    pairs = zip(samples["messages"].to_list(), samples["extras"].to_list(), strict=True)
+    return [Whole(messages) if extras is None else whole(messages, extras) for messages, extras in pairs]
 
+
+def as_whole(conversation: Conversation) -> Whole:
+    """Return a conversation whole; messages alone have no extras."""
+    return conversation if isinstance(conversation, Whole) else whole(conversation, None)
+
+
+def rendering_of(template: ChatTemplate, conversation: Conversation) -> Rendering | str:
+    """Return a conversation's rendering, or the reason why it has none."""
     try:
-        text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=prompt)
-    except (jinja2.TemplateError, ValueError, KeyError, TypeError) as error:
-        raise SourceError("template_refuses", got=str(error)[:200]) from None
-    return str(text)
+        return render(template, as_whole(conversation))
+    except SourceError as error:
+        return error.what
 
 
-def _inside(encoding: Any, spans: Sequence[tuple[int, int]], *, n_tokens: int, n_chars: int) -> list[bool]:
-    """Mark the tokens of the spans; a token that straddles a span's beginning belongs to the answer."""
-    marks = [False] * n_tokens
-    for begin, end in spans:
-        first, after = (_token_at(encoding, char, n_tokens=n_tokens, n_chars=n_chars) for char in (begin, end))
-        marks[first:after] = [True] * (after - first)
-    return marks
+def tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Any]:
+    """Return the ``tokenizers.Encoding`` of every text, whole and without added special tokens."""
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()  # a tokenizer file may ask for either
+    backend.no_padding()
+    backend.encode_special_tokens = tokenizer.split_special_tokens
+    return list(backend.encode_batch(list(texts), add_special_tokens=False))
 
 
-def _token_at(encoding: Any, char: int, *, n_tokens: int, n_chars: int) -> int:
+def token_at(found: Any, char: int, *, n_chars: int) -> int:
     """Return the token of a character, or of the next one that has a token."""
-    while char < n_chars:
-        token = encoding.char_to_token(char)
-        if token is not None:
-            return int(token)
-        char += 1
-    return n_tokens
+    n_tokens = len(found)
+    if char >= n_chars:
+        return n_tokens
+    token = found.char_to_token(char)
+    if token is not None:
+        return int(token)
+    later = [(begin, i) for i, (begin, end) in enumerate(found.offsets) if char < begin < end]
+    return min(later)[1] if later else n_tokens
 
 
-def _bounded(tokenizer: Tokenizer, ids: list[int], trained: list[bool]) -> tuple[list[int], list[bool]]:
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    return [*begin, *ids, *end], [*[False] * len(begin), *trained, *[True] * len(end)]
+def _encoded(tokenizer: Tokenizer, rendering: Rendering, found: Any, *, max_length: int) -> Encoding | str:
+    ids, trained = _marked(tokenizer, rendering, found)
+    encoding = Encoding(tuple(ids[:max_length]), tuple(trained[:max_length]), rendering.adapted, rendering.not_carried)
+    return encoding if encoding.n_loss_tokens else "no_loss_tokens"
+
+
+def _marked(tokenizer: Tokenizer, rendering: Rendering, found: Any) -> tuple[list[int], list[bool]]:
+    ids, n_chars = found.ids, len(rendering.text)
+    trained = [False] * len(ids)
+    for span in rendering.spans:
+        first, after = (token_at(found, char, n_chars=n_chars) for char in span)
+        trained[first:after] = [True] * (after - first)
+    if rendering.document:  # it begins and ends as a text does
+        begin, end = ends_of(tokenizer)
+        ids, trained = [*begin, *ids, *end], [*[False] * len(begin), *trained, *[True] * len(end)]
+    return ids, trained
+
+
+def ends_of(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """Return the tokens that a document begins with and ends with, where the tokenizer has them."""
+    begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    return [] if begin is None else [begin], [] if end is None else [end]

@@ -26,6 +26,8 @@ SAMPLE: Schema = {
     "n_tokens": pl.UInt32,
     "n_loss_tokens": pl.UInt32,
     "license": pl.String,
+    "source_revision": pl.String,  # a Hub source's commit, or the content hash of a local one
+    "extras": pl.String,  # JSON of what is more than role and content (composer.conversation); null for most rows
 }
 INSTRUCTION: Schema = {"instruction_id": pl.String, "text": pl.String}
 DROPPED: Schema = {"source": pl.String, "row": pl.UInt64, "reason": pl.String, "text": pl.String}
@@ -36,6 +38,7 @@ COMPLETION: Schema = {"sample": pl.UInt32, "text": pl.String, "n_tokens": pl.UIn
 COMPOSITION: Schema = {
     "position": pl.UInt64,
     "rank": pl.UInt32,  # place of the row in its selector's order
+    "row": pl.UInt32,  # place of the sample in the pool's table, all roles counted
     "sample_id": pl.String,
     "source": pl.String,
     "domain": pl.String,

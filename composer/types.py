@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 Unit = Literal["loss_tokens", "tokens", "samples"]
 Role = Literal["target", "replay", "validation", "reference"]
-Shape = Literal["auto", "messages", "alpaca", "sharegpt", "prompt_completion", "text"]
+Shape = Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "text"]
 
 TOLERANCE = 1e-9
 
@@ -44,8 +45,13 @@ def _check_simplex(values: tuple[float, ...], domains: tuple[str, ...], what: st
 class Source(Spec):
     """One source of rows: where it lies, which domain it feeds and what it is used for.
 
-    A path is a local file or folder, or ``org/name`` on the Hugging Face Hub. ``where`` keeps only rows whose column has the
-    given value, such as ``{split: train}``. ``license`` is an SPDX name, or ``from_row`` to read the row's ``license`` column.
+    A path is a local file, folder or glob, or ``org/name`` on the Hugging Face Hub. ``where`` keeps only rows whose column has
+    the given value, such as ``{split: train}``. ``license`` is an SPDX name, or ``from_row`` to read the row's ``license``
+    column. ``encoding`` is read off a byte order mark (UTF-8 without one) unless it is declared.
+
+    ``columns`` maps fields of a shape to the columns that hold them, ``{prompt: ask, completion: reply}``, and ``role`` and
+    ``content`` to keys inside the turns of a conversation; ``roles`` maps a data set's speakers to the words of its shape,
+    ``{bot: assistant}``.
 
     Roles: ``target`` is trained on; ``replay`` is earlier data; ``validation`` is only measured; ``reference`` shows a judge
     what a domain looks like and is neither trained on nor measured.
@@ -60,8 +66,21 @@ class Source(Spec):
     revision: str | None = None
     subset: str | None = None
     split: str = "train"
+    encoding: str = "auto"
+    columns: dict[str, str] = {}
+    roles: dict[str, str] = {}
     where: dict[str, str] = {}
     limit: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Source:
+        if self.encoding != "auto":
+            try:
+                codecs.lookup(self.encoding)
+            except LookupError:
+                expected = "auto, or an encoding that Python knows, such as utf-16 or cp1252"
+                raise SpecError("unknown encoding", where="encoding", got=self.encoding, expected=expected) from None
+        return self
 
 
 class KnowledgeDistribution(Spec):

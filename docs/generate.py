@@ -1,16 +1,19 @@
-"""Write the tables of the README from the families' dicts; with ``--check``, say whether they are up to date.
+"""Write the tables of the documents; with ``--check``, say whether they are up to date.
 
-A table stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``.
+The README's tables come from the families' dicts, that of the benchmarks from what their scripts measured. A table stands
+between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from composer.dedup import DEDUP
 from composer.export import EXPORTERS
 from composer.laws import LAWS
 from composer.replay import REPLAY
@@ -27,6 +30,7 @@ from probes.tags import TAGGERS
 
 ROOT = Path(__file__).resolve().parents[1]
 FAMILIES: Mapping[str, Mapping[str, Any]] = {
+    "dedup": DEDUP,
     "law": LAWS,
     "replay": REPLAY,
     "select": SELECTORS,
@@ -56,26 +60,47 @@ def stages() -> str:
     return "\n".join(lines)
 
 
-def filled(text: str) -> str:
+def benchmarks() -> str:
+    """Return the table of every ratio that a benchmark has measured."""
+    lines = ["| benchmark | what | measured | target | met | runs |", "| --- | --- | --- | --- | --- | --- |"]
+    for path in sorted((ROOT / "benchmarks/results").glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for each in found.get("ratios", [found]):
+            value, target = each["ratio"], each["target"]
+            met = value is not None and (value <= target if each["better"] == "lower" else value >= target)
+            bound = f"{'at most' if each['better'] == 'lower' else 'at least'} {target:g}"
+            what = each["name"] if "ratios" in found else "cpu"
+            told = "outputs differ" if value is None else f"{value:.4g}"
+            lines.append(f"| `{path.stem}` | {what} | {told} | {bound} | {'yes' if met else 'no'} | {each['n']} |")
+    return "\n".join(lines)
+
+
+def filled(text: str, tables: Mapping[str, Callable[[], str]], path: Path) -> str:
     """Return the text with every table written anew."""
-    for name, make in {"families": families, "stages": stages}.items():
+    for name, make in tables.items():
         pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
         if not pattern.search(text):
-            raise SystemExit(f"README.md: no place for the table '{name}'")
+            raise SystemExit(f"{path}: no place for the table '{name}'")
         text = pattern.sub(lambda found, make=make: found[1] + make() + "\n" + found[2], text)
     return text
 
 
+DOCUMENTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "README.md": {"families": families, "stages": stages},
+    "benchmarks/README.md": {"results": benchmarks},
+}
+
+
 def main() -> None:
-    """Write the README's tables, or check them."""
-    path = ROOT / "README.md"
-    before = path.read_text(encoding="utf-8")
-    after = filled(before)
-    if "--check" in sys.argv:
-        if before != after:
-            raise SystemExit("README.md: generated tables are out of date; run make docs")
-        return
-    path.write_text(after, encoding="utf-8")
+    """Write the tables, or check them."""
+    for name, tables in DOCUMENTS.items():
+        path = ROOT / name
+        before = path.read_text(encoding="utf-8")
+        after = filled(before, tables, path)
+        if "--check" not in sys.argv:
+            path.write_text(after, encoding="utf-8")
+        elif before != after:
+            raise SystemExit(f"{name}: generated tables are out of date; run make docs")
 
 
 if __name__ == "__main__":

@@ -151,6 +151,42 @@ def _store(path: str | None) -> Any:
     return Store(path or "store")
 
 
+@app.command(rich_help_panel="Look")
+def doctor(
+    targets: Annotated[list[str], typer.Argument(help="A recipe with key=value overrides, or files and folders of data.")],
+    model: Annotated[str | None, typer.Option(help="Tokenizer and chat template to render files with.")] = None,
+    max_length: Annotated[int, typer.Option(help="Tokens of a row of a file before it is cut.", min=8)] = 1_024,
+    against: Annotated[list[str] | None, typer.Option(help="Evaluation set whose texts to look for in files.")] = None,
+    encoding: Annotated[str, typer.Option(help="Encoding of files without a byte order mark.")] = "auto",
+    max_dropped: Annotated[float | None, typer.Option(help="Share of unusable rows above which to fail.", min=0, max=1)] = None,
+    store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
+) -> None:  # fmt: skip
+    """Read everything, change nothing, and say what would be kept, repaired and dropped, and why."""
+    _set(as_json, debug)
+    from dataclasses import replace
+
+    from composer.artifact import Store
+    from flows import cases, doctor_view
+    from flows.doctor import examine
+    from flows.recipe import read_recipe
+
+    if Path(targets[0]).suffix in cases.RECIPE:
+        recipe = read_recipe(targets[0], targets[1:])
+        case = cases.case_of_recipe(recipe, Store(store or recipe.at(recipe.store)))
+        case = replace(case, max_dropped=recipe.max_dropped if max_dropped is None else max_dropped)
+    else:
+        case = cases.case_of_paths(
+            targets, model=model, max_length=max_length, against=against or (), encoding=encoding, max_dropped=max_dropped
+        )
+    report = examine(case)
+    _give(report, lambda: doctor_view.show(report))
+    if names := report["too_many_dropped"]:
+        expected = f"at most {case.max_dropped:.1%} of a source"
+        raise CheckError(
+            "too many rows cannot be used", where=", ".join(names), expected=expected, hint="see the examples above"
+        )
+
+
 @app.command("ls", rich_help_panel="Look")
 def list_artifacts(
     kind: Annotated[str | None, typer.Argument(help="Only this kind.")] = None,

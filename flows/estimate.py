@@ -9,6 +9,7 @@ from composer.artifact import Store
 from composer.errors import SourceError
 from composer.ingest import Files, locate
 from composer.ingest.files import READERS
+from composer.ingest.opening import TruncatedError, ending, whole
 from composer.types import Source
 from flows.pipeline import Plan, Step
 
@@ -28,7 +29,7 @@ def _source(step: Step, store: Store) -> dict[str, Any]:
     source: Source = step.values["source"]
     if found := store.find("source", step.key):
         stats = found.manifest.stats
-        return {"name": source.name, "rows": stats["kept"], "tokens": stats["n_tokens"], "guessed": False}
+        return {"name": source.name, "rows": stats["samples"], "tokens": stats["n_tokens"], "guessed": False}
     rows, n_bytes = _look(source)
     if source.limit and rows and rows > source.limit:
         rows, n_bytes = source.limit, (n_bytes or 0) * source.limit // rows
@@ -40,26 +41,24 @@ def _look(source: Source) -> tuple[int | None, int | None]:
     place = locate(source)
     if not isinstance(place, Files):
         return None, None
-    sizes = [_size(path, where=f"sources.{source.name}.path") for path in place.paths]
+    sizes = [_size(path, source) for path in place.paths]
     return sum(rows for rows, _ in sizes), sum(n_bytes for _, n_bytes in sizes)
 
 
-def _size(path: Path, *, where: str) -> tuple[int, int]:
-    """Return rows and bytes of a file: from a Parquet file's footer, else by its lines or, in a JSON array, its objects."""
-    if path.suffix.lower() == ".parquet":
+def _size(path: Path, source: Source) -> tuple[int, int]:
+    """Return rows and bytes of a file: from a Parquet file's footer, else by its blocks, which are cut and not parsed."""
+    where = f"sources.{source.name}.path"
+    try:
+        if ending(path) != ".parquet":
+            return sum(block.size for block in READERS[ending(path)](path, encoding=source.encoding)), path.stat().st_size
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        try:
-            metadata = pq.read_metadata(path)
-        except (pa.ArrowException, OSError) as error:
-            raise SourceError(f"not readable as Parquet: {str(error)[:160]}", where=where, got=path.name) from None
-        return metadata.num_rows, sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    try:
-        rows = sum(1 for _ in READERS[path.suffix.lower()](path))
-    except SourceError as error:
-        raise SourceError(error.what, where=where, got=path.name, expected=error.expected) from None
-    return rows, path.stat().st_size
+        content = whole(path)
+        metadata = pq.read_metadata(content if isinstance(content, Path) else pa.BufferReader(content))
+    except (TruncatedError, OSError, ValueError) as error:  # Arrow's errors are among these
+        raise SourceError(f"not readable: {' '.join(str(error).split())[:160]}", where=where, got=path.name) from None
+    return metadata.num_rows, sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
 
 
 def _calls(step: Step, plan: Plan, sources: list[dict[str, Any]]) -> dict[str, Any] | None:

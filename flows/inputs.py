@@ -11,6 +11,8 @@ from composer.artifact import Artifact
 from composer.errors import SourceError
 from composer.types import Unit
 
+_LIGHT = ("sample_id", "source", "domain", "role", "instruction_id", "n_tokens", "n_loss_tokens")
+
 
 def samples_of(artifact: Artifact, *roles: str) -> pl.DataFrame:
     """Return the samples of an artifact that play one of the roles."""
@@ -18,9 +20,17 @@ def samples_of(artifact: Artifact, *roles: str) -> pl.DataFrame:
     return frame.filter(pl.col("role").is_in(roles)) if roles else frame
 
 
+def light_samples_of(artifact: Artifact, *roles: str) -> pl.DataFrame:
+    """Return the samples that play one of the roles, each with its place in the table as ``row``: what is needed to choose."""
+    path = artifact.file("samples.parquet")
+    tables.check(pl.DataFrame(schema=pl.read_parquet_schema(path)), tables.SAMPLE, where=str(path))
+    light = pl.scan_parquet(path).select(_LIGHT).with_row_index("row")
+    return light.filter(pl.col("role").is_in(roles)).collect()
+
+
 def instructions_of(samples: Artifact) -> pl.DataFrame:
     """Return the unique instructions of target and replay rows, in a fixed order."""
-    wanted = samples_of(samples, "target", "replay").select("instruction_id").unique()
+    wanted = light_samples_of(samples, "target", "replay").select("instruction_id").unique()
     texts = tables.read(samples.file("instructions.parquet"), tables.INSTRUCTION)
     return texts.join(wanted, on="instruction_id", how="semi").sort("instruction_id")
 

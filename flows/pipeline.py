@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from composer.artifact import Artifact, Store
-from composer.errors import SpecError
+from composer.errors import SourceError, SpecError
 from composer.fingerprint import Fingerprints
-from composer.ingest import fingerprint
+from composer.ingest import Dataset, fingerprint, locate
 from composer.select import SELECTORS
 from composer.spec import member
 from composer.types import Source
@@ -144,7 +144,7 @@ def data_story(recipe: Recipe, call: Call, prints: Fingerprints) -> Data:
     """Tell how sources become a composition and its exports."""
     model, tokenizer, made = base_story(recipe, call, prints)
     parts = tuple(ingest_story(recipe, call, prints, source, tokenizer) for source in map(recipe.located, recipe.sources))
-    samples = call("pool", parts=parts, holdout=recipe.holdout, seed=recipe.seed)
+    samples = call("pool", parts=parts, holdout=recipe.holdout, seed=recipe.seed, **cleaning(recipe, prints))
     measured = measure_story(recipe, call, samples, model)
     mixture = call(
         "mix", law=recipe.law, domains=recipe.targets, unit=recipe.budget.unit, samples=samples, knowledge=measured.get("probe")
@@ -167,10 +167,31 @@ def data_story(recipe: Recipe, call: Call, prints: Fingerprints) -> Data:
 
 def ingest_story(recipe: Recipe, call: Call, prints: Fingerprints, source: Source, tokenizer: Mapping[str, Any]) -> Step:
     """Tell how one source is read; a Hub source is read at the very commit that its key bears."""
-    content = fingerprint(source, prints)
-    if not Path(source.path).exists():
-        source, content = source.model_copy(update={"revision": content}), f"{source.path}@{content}"
+    source, content = pinned(source, prints)
     return call("ingest", source.name, source=source, content=content, max_length=recipe.max_length, **tokenizer)
+
+
+def pinned(source: Source, prints: Fingerprints) -> tuple[Source, str]:
+    """Return a source and what identifies its content; a Hub source comes back at its present commit."""
+    content = fingerprint(source, prints)
+    if isinstance(locate(source), Dataset):
+        return source.model_copy(update={"revision": content}), f"{source.path}@{content}"
+    return source, content
+
+
+def cleaning(recipe: Recipe, prints: Fingerprints) -> dict[str, Any]:
+    """Return how the pool finds copies and evaluation texts; what the evaluation sets hold bears identity."""
+    rules: dict[str, Any] = {"dedup": recipe.dedup, "embedder": recipe.embed if "embed" in recipe.dedup.needs else None}
+    if recipe.decontaminate is None:
+        return rules
+    try:
+        sets = [pinned(recipe.located(each), prints) for each in recipe.decontaminate.against]
+    except SourceError as error:
+        raise error.within("decontaminate") from None
+    against = tuple(each for each, _ in sets)
+    contents = {each.name: content for each, content in sets}
+    spec = recipe.decontaminate.model_copy(update={"against": against})
+    return {**rules, "decontaminate": spec, "contents": contents or None}
 
 
 def base_story(recipe: Recipe, call: Call, prints: Fingerprints) -> tuple[dict[str, Any], dict[str, Any], tuple[Step, ...]]:

@@ -13,9 +13,11 @@ from typing import Any
 import yaml
 from pydantic import Field, model_validator
 
+from composer.decontaminate import Decontaminate
+from composer.dedup import DEDUP
 from composer.errors import InputError, SpecError, nearest
 from composer.export import EXPORTERS
-from composer.ingest.files import READERS
+from composer.ingest.location import is_hub_id
 from composer.laws import LAWS
 from composer.replay import REPLAY
 from composer.select import SELECTORS
@@ -69,7 +71,8 @@ class Recipe(Spec):
     """One experiment, from sources to a trained model and its retention report.
 
     ``domains`` is the order of every vector (the sources' order when absent). ``sequence`` lists groups of domains that are
-    trained one after another; without it all target domains are mixed in one phase.
+    trained one after another; without it all target domains are mixed in one phase. ``max_dropped`` is the share of a source's
+    rows that may be unusable before the doctor fails.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -80,6 +83,9 @@ class Recipe(Spec):
     domains: tuple[str, ...] = ()
     sources: tuple[Source, ...] = Field(min_length=1)
     max_length: int = Field(default=1024, ge=8)
+    dedup: member_of(DEDUP, kind="way to find duplicates") = "exact"  # type: ignore[valid-type]
+    decontaminate: Decontaminate | None = None
+    max_dropped: float = outside_identity(0.1, ge=0, le=1)
     holdout: float = Field(default=0.1, ge=0, lt=1)
     engine: member_of(ENGINES, kind="engine") = "hf"  # type: ignore[valid-type]
     embed: member_of(EMBEDDERS, kind="embedder") | None = "lexical"  # type: ignore[valid-type]
@@ -105,6 +111,16 @@ class Recipe(Spec):
         groups = data.get("sequence") or ()
         data["sequence"] = [[group] if isinstance(group, str) else group for group in groups]
         return data
+
+    @model_validator(mode="after")
+    def _copies(self) -> Recipe:
+        names = [source.name for source in self.sources]
+        for name in () if isinstance(self.dedup.keep, str) else self.dedup.keep:
+            if name not in names:
+                raise SpecError("no such source", where="dedup.keep", got=name, hint=nearest(name, names))
+        if "embed" in self.dedup.needs and self.embed is None:
+            raise SpecError(f"{self.dedup.name} needs an embedder", where="dedup", hint="give the recipe an embedder: embed")
+        return self
 
     @model_validator(mode="after")
     def _names(self) -> Recipe:
@@ -155,8 +171,8 @@ class Recipe(Spec):
     def located(self, source: Source) -> Source:
         """Return the source with its local path made to start at ``root``; a Hub id stays as it is."""
         local = self.at(source.path)
-        is_file = local.exists() or local.suffix.lower() in READERS
-        return source.model_copy(update={"path": str(local)}) if is_file else source
+        is_hub = is_hub_id(source.path) and not local.exists()
+        return source if is_hub else source.model_copy(update={"path": str(local)})
 
 
 class _Loader(yaml.SafeLoader):

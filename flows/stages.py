@@ -18,7 +18,7 @@ from composer.artifact import Artifact
 from composer.fingerprint import write_json
 from composer.spec import seed_of
 from composer.types import KnowledgeDistribution, MixContext, Mixture, Schedule, SimilarityMatrix, Source, Unit
-from flows.inputs import held_out, instructions_of, samples_of, supply
+from flows.inputs import held_out, instructions_of, light_samples_of, samples_of, supply
 from flows.models import Pinned, model_ref, tokenizer_of
 from flows.recipe import Corpus, Evaluate
 
@@ -50,19 +50,24 @@ def base(folder: Path, *, spec: Any, corpora: Mapping[str, Corpus], contents: Ma
 
 
 def ingest(
-    folder: Path, *, source: Source, content: str, model: Pinned, max_length: int, base: Artifact | None = None  # noqa: ARG001
+    folder: Path, *, source: Source, content: str, model: Pinned, max_length: int, base: Artifact | None = None
 ) -> Stats:  # fmt: skip
     """Read one source into samples; what is dropped is kept beside them with its reason."""
     from composer.ingest import ingest as read
 
-    return read(source, folder, tokenizer=tokenizer_of(model, base), max_length=max_length)
+    revision = source.revision or content[:16]
+    return read(source, folder, tokenizer=tokenizer_of(model, base), max_length=max_length, revision=revision)
 
 
-def pool(folder: Path, *, parts: Sequence[Artifact], holdout: float, seed: int) -> Stats:
+def pool(
+    folder: Path, *, parts: Sequence[Artifact], holdout: float, seed: int, dedup: Any, embedder: Any = None,
+    decontaminate: Any = None, contents: Mapping[str, str] | None = None,  # noqa: ARG001
+) -> Stats:  # fmt: skip
     """Join the sources, drop copies across them and hold rows out for measuring."""
-    from composer.ingest import pool as join
+    from composer.pooling import pool as join
 
-    return join([part.path for part in parts], folder, holdout=holdout, seed=seed_of(seed, "holdout"))
+    rules = {"dedup": dedup, "decontaminate": decontaminate, "embed": embedder.encode if embedder else None}
+    return join([part.path for part in parts], folder, holdout=holdout, seed=seed_of(seed, "holdout"), **rules)
 
 
 def embed(folder: Path, *, embedder: Any, samples: Artifact) -> Stats:
@@ -169,7 +174,7 @@ def compose(
 
     composition = choose(
         Schedule(**schedule.json("schedule.json")),
-        samples_of(samples, "target", "replay"),
+        light_samples_of(samples, "target", "replay"),
         domains=domains,
         select=select,
         replay_select=replay_select,
@@ -192,10 +197,10 @@ def export(
 ) -> Stats:  # fmt: skip
     """Write the mixed dataset in every wanted format, with its data card."""
     from composer.export.card import card, write_card
+    from composer.export.rows import licenses
 
-    rows = tables.read(composition.file("composition.parquet"), tables.COMPOSITION)
-    content = samples_of(samples, "target", "replay")
-    stats = {exporter.name: exporter.write(rows, content, folder) for exporter in exporters}
+    rows = composition.file("composition.parquet"), samples.file("samples.parquet")
+    stats = {exporter.name: exporter.write(*rows, folder) for exporter in exporters}
     text = card(
         name=name,
         recipe=recipe,
@@ -207,8 +212,7 @@ def export(
         schedule=schedule.json("schedule.json"),
         pool=samples.manifest.stats,
         key=composition.key,
-        rows=rows,
-        samples=content,
+        licenses=licenses(*rows),
     )
     write_card(text, folder)
     return stats
@@ -276,8 +280,8 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage("base", "base", base),
-        Stage("ingest", "source", ingest),
-        Stage("pool", "samples", pool),
+        Stage("ingest", "source", ingest, version=2),
+        Stage("pool", "samples", pool, version=2),
         Stage("embed", "embeddings", embed),
         Stage("tag", "tags", tag),
         Stage("score", "scores", score),
@@ -285,8 +289,8 @@ STAGES: dict[str, Stage] = {
         Stage("compare", "similarity", compare),
         Stage("mix", "mixture", mix),
         Stage("replay", "schedule", replay),
-        Stage("compose", "composition", compose),
-        Stage("export", "export", export),
+        Stage("compose", "composition", compose, version=2),
+        Stage("export", "export", export, version=2),
         Stage("train", "model", train),
         Stage("evaluate", "evaluation", evaluate),
         Stage("retain", "retention", retain),

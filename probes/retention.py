@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 import numpy as np
 import polars as pl
 
-from composer.encode import Encoding, encode
+from composer.encode import Encoding, encode, wholes
 from composer.errors import SourceError
 from composer.progress import say
 from composer.tables import EVALUATION
@@ -50,7 +50,7 @@ def measure(session: Session, samples: pl.DataFrame, *, max_length: int) -> pl.D
     SourceError
         Where no row can be measured.
     """
-    encodings = encode(session.tokenizer, samples["messages"].to_list(), max_length=max_length)
+    encodings = encode(session.tokenizer, wholes(samples), max_length=max_length)
     found = [(i, encoding) for i, encoding in enumerate(encodings) if isinstance(encoding, Encoding)]
     reasons = Counter(encoding for encoding in encodings if isinstance(encoding, str))
     told = ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items()))

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import yaml
 
 from composer.export import EXPORTERS
@@ -46,8 +45,7 @@ def card(
     schedule: Entry,
     pool: Entry,
     key: str,
-    rows: pl.DataFrame,
-    samples: pl.DataFrame,
+    licenses: Mapping[str, int],
     language: Sequence[str] = ("en",),
 ) -> str:
     """Return the card of a composition as Markdown with a YAML front matter.
@@ -59,19 +57,20 @@ def card(
     report
         What ``compose`` reports: an account per domain and per phase of planned and realised amounts, and shortages.
     sources
-        One mapping per source: the fields of ``Source`` and the counts of ``ingest`` (seen, kept, filtered, dropped by reason).
+        One mapping per source: the fields of ``Source`` and the counts of ``ingest`` (seen, kept, repaired, dropped by reason).
     knowledge, schedule
         A ``KnowledgeDistribution`` and a ``Schedule`` as plain values.
     pool
         The counts of the pool; what it dropped between sources is listed with the sources' own.
-    rows, samples
-        The composition and its samples, from which the licences are counted.
+    licenses
+        How many rows of the composition have which licence (:func:`composer.export.rows.licenses`).
     language
         Language tags of the texts.
     """
-    licenses = _licenses(rows, samples)
     domains = [account["domain"] for account in report["domains"] if account["rows"]]
-    front = _front(name, rows=len(rows), licenses=list(licenses), configs=_configs(recipe, domains), language=language)
+    front = _front(
+        name, rows=report["total"]["rows"], licenses=list(licenses), configs=_configs(recipe, domains), language=language
+    )
     sections = {
         "Load": _load(front["configs"]),
         "Shares": _shares(report["domains"], unit=report["unit"]),
@@ -146,11 +145,6 @@ def _configs(recipe: Entry, domains: Sequence[str]) -> list[Entry]:
     return [{**config, "default": True} if i == 0 else config for i, config in enumerate(chosen.configs(domains))]
 
 
-def _licenses(rows: pl.DataFrame, samples: pl.DataFrame) -> dict[str, int]:
-    joined = rows.select("sample_id").join(samples.select("sample_id", "license"), on="sample_id", how="inner")
-    return dict(joined.group_by("license").len().sort(["len", "license"], descending=[True, False]).iter_rows())
-
-
 def _table_of_licenses(licenses: Mapping[str, int]) -> str:
     return table(["licence", "rows"], licenses.items()) + "\n\nIn the Parquet files the column `license` says it row by row."
 
@@ -207,13 +201,13 @@ def _shortages(shortages: Sequence[Entry]) -> str:
 
 
 def _sources(sources: Sequence[Entry]) -> str:
-    head = ["source", "content", "domain", "role", "licence", "seen", "kept", "dropped"]
+    head = ["source", "content", "domain", "role", "licence", "seen", "kept", "repaired", "dropped"]
     return table(
         head,
         (
             [
                 source["name"], _content(source.get("content") or ""), source["domain"], source["role"],
-                 _license(source), source["seen"], source["kept"], sum(source["dropped"].values()),
+                 _license(source), source["seen"], source["kept"], source["repaired"], sum(source["dropped"].values()),
             ]
             for source in sources
         ),

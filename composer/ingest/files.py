@@ -1,123 +1,235 @@
-"""Files to rows, one reader per ending; a row that cannot be read comes out as :class:`Broken` in its place.
+"""Files to blocks of rows, one reader per ending; what cannot be read comes out as :class:`Broken` in its place.
 
-Bytes that are not UTF-8 are read as lone surrogates. They do no harm in a column that nobody uses, and where they reach a
-sample the row is refused there, so that one wrong byte costs one row and not a file.
+A block is cut off cheaply and parsed later, elsewhere: its rows one by one by ``values``, or all at once as an Arrow table
+where it lends itself to that. A file that cannot be read at all is one broken row, and so is what a cut stream has lost.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from composer.errors import SourceError
+import numpy as np
 
-BATCH = 1_000
+from composer.ingest.csv_rows import csv_rows
+from composer.ingest.json_array import array_rows
+from composer.ingest.opening import TruncatedError, chunks, whole
+from composer.ingest.raw import Broken, Mended, parse
+from composer.ingest.shapes import FIELDS
+from composer.ingest.texts import arrow
 
+ROWS = 2_000
+"""Rows of a block, where they are cut off one by one."""
 
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """A row that cannot be read: the reason under which it is counted, and what stands there."""
-
-    reason: str
-    text: str = ""
-
-
-def jsonl(path: Path) -> Iterator[object]:
-    """Yield one row per line; blank lines are no rows."""
-    with path.open("rb") as file:
-        for line in file:
-            if (text := _decode(line)).strip():
-                yield _parse(text)
+_ARROW_ROWS = 8_192
+_WRAPPERS = ("data", "rows", "train", "examples", "items", "samples")
 
 
-def json_array(path: Path) -> Iterator[object]:
-    """Yield the objects of an array, or of JSON lines in disguise.
+class Block(Protocol):
+    """Some rows of a file, in order."""
 
-    Raises
-    ------
-    SourceError
-        Where the file is neither.
-    """
-    with path.open("rb") as file:
-        head = next((text for line in file if (text := _decode(line)).strip()), "")
-    expected = "an array of objects, or one object per line"
-    if head.lstrip().startswith("["):
+    @property
+    def size(self) -> int:
+        """How many rows there are."""
+
+    def values(self, which: Sequence[int]) -> list[object]:
+        """Return the chosen rows: mappings, other JSON values, Mended or Broken."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines of JSON that are not parsed yet; none is blank."""
+
+    lines: list[bytes]
+
+    @property
+    def size(self) -> int:
+        """How many lines there are."""
+        return len(self.lines)
+
+    def values(self, which: Sequence[int]) -> list[object]:
+        """Parse the chosen lines."""
+        return [parse(self.lines[i]) for i in which]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that were parsed when they were cut off."""
+
+    rows: list[object]
+
+    @property
+    def size(self) -> int:
+        """How many rows there are."""
+        return len(self.rows)
+
+    def values(self, which: Sequence[int]) -> list[object]:
+        """Return the chosen rows."""
+        return [self.rows[i] for i in which]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of an Arrow table."""
+
+    table: Any  # pa.Table
+
+    @property
+    def size(self) -> int:
+        """How many rows there are."""
+        return int(self.table.num_rows)
+
+    def values(self, which: Sequence[int]) -> list[object]:
+        """Return the chosen rows; a string that is not UTF-8 breaks its row alone."""
+        if not which:
+            return []
+        chosen = self.table if len(which) == self.size else self.table.take(arrow(np.array(which, dtype=np.int64)))
         try:
-            yield from json.loads(_decode(path.read_bytes()))
-        except (ValueError, RecursionError) as error:
-            raise SourceError(f"not a JSON array: {error}", expected=expected, got=str(path)) from None
-    elif isinstance(_parse(head), dict):
-        yield from jsonl(path)
-    elif head:
-        raise SourceError("not a JSON array", expected=expected, got=str(path), hint="JSON lines end in .jsonl")
+            return [_bare(row) for row in chosen.to_pylist()]
+        except UnicodeDecodeError:
+            return [_row(chosen.slice(i, 1)) for i in range(len(which))]
 
 
-def parquet(path: Path) -> Iterator[object]:
-    """Yield the rows of a Parquet file.
+def jsonl(path: Path, *, encoding: str) -> Iterator[Block]:
+    """Yield blocks of lines; blank lines are no rows."""
+    held = b""
+    try:
+        for chunk in chunks(path, encoding=encoding):
+            text = held + chunk
+            end = text.rfind(b"\n") + 1
+            held = text[end:]
+            yield from _lines(text[:end])
+    except TruncatedError as error:
+        yield _lost("truncated_file", f"{path.name}: {error}: {held[:200].decode(errors='replace')}")
+    else:
+        yield from _lines(held)
 
-    Raises
-    ------
-    SourceError
-        Where the file is damaged.
-    """
+
+def json_file(path: Path, *, encoding: str) -> Iterator[Block]:
+    """Yield the objects of an array, of an object that holds one array (``{"data": [...]}``), or of JSON lines in disguise."""
+    try:
+        head = next(chunks(path, encoding=encoding), b"").lstrip()
+        if head.startswith(b"{"):
+            lines = [line for line in head.split(b"\n", 20)[:20] if line.strip()]
+            if len(lines) > 1 and any(isinstance(parse(line), dict) for line in lines):
+                yield from jsonl(path, encoding=encoding)
+                return
+            document = parse(b"".join(chunks(path, encoding=encoding)))
+            if not isinstance(document, Broken):
+                yield from _blocks(iter(_inner(document)))
+                return
+    except TruncatedError:
+        pass
+    yield from _blocks(array_rows(path, encoding=encoding))
+
+
+def csv_table(path: Path, *, encoding: str) -> Iterator[Block]:
+    """Yield the rows below a header; an empty cell is an absent value."""
+    yield from _blocks(csv_rows(path, encoding=encoding))
+
+
+def parquet(path: Path, *, encoding: str) -> Iterator[Block]:  # noqa: ARG001 - Parquet knows its own
+    """Yield the rows of a Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=BATCH):
-                yield from records(batch)
+        content = whole(path)
+        with pq.ParquetFile(content if isinstance(content, Path) else pa.BufferReader(content)) as file:
+            for group in range(file.num_row_groups):
+                yield from _group(file, group, path)
+    except TruncatedError as error:
+        yield _lost("truncated_file", f"{path.name}: {error}")
     except (pa.ArrowException, ValueError, OSError) as error:
-        hint = "write or download the file again"
-        raise SourceError(f"not readable as Parquet: {str(error)[:160]}", got=str(path), hint=hint) from None
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        yield _lost("unreadable_file", f"{path.name}: not readable as Parquet: {_told(error)}")
 
 
-Reader = Callable[[Path], Iterator[object]]
+def _group(file: Any, group: int, path: Path) -> Iterator[Block]:
+    """Yield the rows of one row group; one that is damaged is one broken row, and the others are read."""
+    import pyarrow as pa
+
+    try:
+        for batch in file.iter_batches(batch_size=_ARROW_ROWS, row_groups=[group]):
+            yield Table(pa.table(batch))
+    except (pa.ArrowException, ValueError, OSError) as error:
+        n = file.metadata.row_group(group).num_rows
+        yield _lost("unreadable_file", f"{path.name}: row group {group} of {n} rows is not readable as Parquet: {_told(error)}")
+
+
+def _told(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+Reader = Callable[..., Iterator[Block]]
 
 READERS: Mapping[str, Reader] = {
     ".jsonl": jsonl,
     ".ndjson": jsonl,
-    ".json": json_array,
+    ".json": json_file,
     ".parquet": parquet,
+    ".csv": csv_table,
+    ".tsv": csv_table,
 }
 
 
-def records(batch: Any) -> Iterator[object]:
-    """Yield the rows of an Arrow batch or table; a string that is not UTF-8 breaks its row alone."""
+def unreadable(path: Path, error: OSError) -> Block:
+    """Return the one broken row that stands for a file that cannot be opened."""
+    return _lost("unreadable_file", f"{path.name}: {error.strerror or error}")
+
+
+def _lost(reason: str, text: str) -> Rows:
+    return Rows([Broken(reason, text)])
+
+
+def _lines(text: bytes) -> Iterator[Block]:
+    if lines := [line for line in text.split(b"\n") if line and not line.isspace()]:
+        yield Lines(lines)
+
+
+def _blocks(rows: Iterator[object]) -> Iterator[Block]:
+    held: list[object] = []
+    for row in rows:
+        held.append(row)
+        if len(held) == ROWS:
+            yield Rows(held)
+            held = []
+    if held:
+        yield Rows(held)
+
+
+def _inner(document: object) -> list[object]:
+    """Return the rows of an object that holds one array of objects and has no field of a shape itself; else the one row."""
+    value, repairs = (document.value, document.repairs) if isinstance(document, Mended) else (document, ())
+    if not isinstance(value, dict) or not FIELDS.isdisjoint(value):
+        return [document]
+    arrays = [each for name, each in value.items() if isinstance(each, list) and _holds_rows(name, each)]
+    if len(arrays) != 1:
+        return [document]
+    return [Mended(row, repairs) if repairs and "\ufffd" in json.dumps(row, ensure_ascii=False) else row for row in arrays[0]]
+
+
+def _holds_rows(name: str, value: list[Any]) -> bool:
+    return any(isinstance(row, dict) for row in value) or (not value and name in _WRAPPERS)
+
+
+def _bare(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without the nulls inside its values: a table gives every struct the keys of all."""
+    return {name: _without_nulls(value) if isinstance(value, (list, dict)) else value for name, value in row.items()}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
+
+
+def _row(table: Any) -> object:
     try:
-        yield from batch.to_pylist()
+        return _bare(table.to_pylist()[0])
     except UnicodeDecodeError:
-        for i in range(batch.num_rows):
-            try:
-                yield batch.slice(i, 1).to_pylist()[0]
-            except UnicodeDecodeError:
-                yield Broken("invalid_encoding")
-
-
-def encodable(text: str) -> bool:
-    """Return whether a text can be written as UTF-8.
-
-    Examples
-    --------
-    >>> encodable("né"), encodable(b"n\\xe9".decode(errors="surrogateescape"))
-    (True, False)
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _decode(line: bytes) -> str:
-    return line.decode("utf-8-sig", errors="surrogateescape")
-
-
-def _parse(text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return Broken("invalid_json" if encodable(text) else "invalid_encoding", text.strip())
+        return Broken("invalid_encoding", json.dumps({"columns": table.column_names}))

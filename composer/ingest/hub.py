@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterator
 
 from composer.errors import SourceError
-from composer.ingest.files import BATCH, records
+from composer.ingest.files import Block, Table
 from composer.types import Source
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TIMEOUT = 30.0  # seconds
+_BATCH = 8_192  # rows
 
 
 def commit(source: Source) -> str:
@@ -39,7 +40,7 @@ def commit(source: Source) -> str:
     return str(sha)
 
 
-def rows(source: Source) -> Iterator[object]:
+def blocks(source: Source) -> Iterator[Block]:
     """Yield the rows of a source's subset and split at its revision, as they are stored.
 
     Raises
@@ -52,8 +53,8 @@ def rows(source: Source) -> Iterator[object]:
     try:
         dataset = datasets.load_dataset(source.path, name=source.subset, split=source.split, revision=source.revision)
         # Arrow hands out what is stored: images and sounds beside the text are not decoded.
-        for table in dataset.with_format("arrow").iter(batch_size=BATCH):
-            yield from records(table)
+        for table in dataset.with_format("arrow").iter(batch_size=_BATCH):
+            yield Table(table)
     except Exception as error:
         hint = "check subset, split and revision, and that the Hub can be reached"
         raise _refusal(source, error, "cannot load the Hub dataset", hint=hint) from None

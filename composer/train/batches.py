@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from composer.encode import Encoding, encode
+from composer.encode import Encoding, encode, wholes
 from composer.errors import FaultError, InputError
 from composer.progress import bar
 from composer.tables import COMPOSITION, SAMPLE, check
@@ -46,7 +46,8 @@ def rows(composition: pl.DataFrame, samples: pl.DataFrame, *, tokenizer: Any, ma
     if composition.is_empty():
         raise InputError("nothing to train on: the composition has no rows", where="composition")
     wanted = composition.select("sample_id").unique(maintain_order=True)
-    found = wanted.join(check(samples, SAMPLE, where="samples").select("sample_id", "messages"), on="sample_id", how="left")
+    texts = check(samples, SAMPLE, where="samples").select("sample_id", "messages", "extras")
+    found = wanted.join(texts, on="sample_id", how="left")
     if missing := found.filter(pl.col("messages").is_null())["sample_id"].to_list():
         raise FaultError("a row of the composition has no sample", where="composition", got=", ".join(missing[:5]))
     encodings = _encodings(found, tokenizer=tokenizer, max_length=max_length)
@@ -116,9 +117,7 @@ def _encodings(samples: pl.DataFrame, *, tokenizer: Any, max_length: int) -> dic
     out: dict[str, Encoding | str] = {}
     with bar("encode", total=samples.height, unit="samples") as shown:
         for part in samples.iter_slices(CHUNK):
-            out.update(
-                zip(part["sample_id"], encode(tokenizer, part["messages"].to_list(), max_length=max_length), strict=True)
-            )
+            out.update(zip(part["sample_id"], encode(tokenizer, wholes(part), max_length=max_length), strict=True))
             shown.advance(part.height)
     return out
 

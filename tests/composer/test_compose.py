@@ -45,6 +45,8 @@ def samples(rows, *, seed=0, role="target"):
         "n_tokens": loss + generator.integers(1, 90, n),
         "n_loss_tokens": loss,
         "license": ["mit"] * n,
+        "source_revision": ["r"] * n,
+        "extras": pl.Series([None] * n, dtype=pl.String),
     })  # fmt: skip
     return check(frame.cast({"n_tokens": pl.UInt32, "n_loss_tokens": pl.UInt32}), SAMPLE, where="test")
 
@@ -107,6 +109,7 @@ def test_every_row_is_traced_to_a_sample_and_comes_once():
     check(frame, COMPOSITION, where="test")
     same = ["sample_id", "source", "domain", "n_tokens", "n_loss_tokens"]
     assert frame.join(POOL, on=same, how="semi").height == frame.height
+    assert POOL[frame["row"]].select(same).equals(frame.select(same))
     assert frame["position"].to_list() == list(range(frame.height))
     assert frame["phase"].is_sorted()
     assert not frame.filter(~pl.col("is_replay"))["sample_id"].is_duplicated().any()
@@ -230,12 +233,10 @@ def test_the_selector_is_told_about_how_many_rows_are_wanted():
 
 def test_the_same_seed_gives_the_same_bytes_and_another_another_order():
     schedule = sequence()
-    first, same, other = (
-        made(schedule),
-        made(schedule, frame=POOL.sample(fraction=1, shuffle=True, seed=1)),
-        made(schedule, seed=8),
-    )
-    assert first.frame.equals(same.frame)
+    shuffled = POOL.sample(fraction=1, shuffle=True, seed=1)
+    first, same, other = made(schedule), made(schedule, frame=shuffled), made(schedule, seed=8)
+    assert first.frame.drop("row").equals(same.frame.drop("row"))
+    assert shuffled[same.frame["row"]]["sample_id"].equals(first.frame["sample_id"])
     assert first.report == same.report
     assert first.frame["sample_id"].to_list() != other.frame["sample_id"].to_list()
 
@@ -244,6 +245,15 @@ def test_rows_that_are_only_measured_are_never_trained_on():
     frame = pl.concat([POOL, samples({"a": 50}, seed=1, role="validation"), samples({"b": 50}, seed=2, role="reference")])
     chosen = made(one_phase(600, (0.5, 1 / 3, 1 / 6), unit="samples"), frame=frame).frame
     assert sorted(chosen["sample_id"]) == sorted(POOL["sample_id"])
+
+
+def test_a_light_frame_with_the_places_of_its_rows_is_enough():
+    others = pl.concat([samples({"a": 70}, seed=1, role="validation"), POOL]).with_row_index("row")
+    light = others.filter(pl.col("role") == "target").drop("messages", "license", "source_revision", "extras")
+    frame = made(sequence(), frame=light).frame
+    assert frame.drop("row").equals(made(sequence()).frame.drop("row"))
+    assert frame["row"].min() >= 70
+    assert others[frame["row"]]["sample_id"].equals(frame["sample_id"])
 
 
 def test_replay_sources_are_trained_on():

@@ -158,7 +158,7 @@ def test_a_dry_run_counts_a_json_array_and_names_a_broken_file(world: Path, caps
     (world / "law.parquet").write_bytes(b"PAR1 cut short")
     code, document, _ = call(capsys, "run", recipe, "sources.0.path=law.parquet", *store)
     assert code == 2
-    assert "sources.law.path: not readable as Parquet" in document["error"]["message"]
+    assert "sources.law.path: not readable: Parquet magic bytes" in document["error"]["message"]
 
 
 def test_a_fault_of_ours_is_exit_code_three(

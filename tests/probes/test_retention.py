@@ -27,7 +27,7 @@ def samples(conversations: list[list[dict[str, str]]], domains: list[str]) -> pl
         {
             "sample_id": [f"{i:016x}" for i in range(n)], "source": ["s"] * n, "domain": domains, "role": ["validation"] * n,
             "instruction_id": ["0" * 16] * n, "messages": conversations, "n_tokens": [1] * n, "n_loss_tokens": [1] * n,
-            "license": ["MIT"] * n,
+            "license": ["MIT"] * n, "source_revision": ["r"] * n, "extras": [None] * n,
         },
         schema=dict(SAMPLE),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -11,9 +12,10 @@ import pytest
 import yaml
 
 from composer import tables
-from composer.compose import compose
+from composer.compose import Composition, compose
 from composer.export import EXPORTERS
 from composer.export.card import card, size_category, write_card
+from composer.export.rows import licenses
 from composer.select import SELECTORS
 from composer.types import Mixture, Phase, Schedule
 
@@ -34,6 +36,8 @@ def pool(n: int = 8, *, license: str = "MIT") -> pl.DataFrame:
             "n_tokens": [10] * n,
             "n_loss_tokens": [4] * n,
             "license": [license] * n,
+            "source_revision": ["0123456789abcdef"] * n,
+            "extras": [None] * n,
         },
         schema=pl.Schema(tables.SAMPLE),
     )
@@ -45,13 +49,31 @@ def plan(*, current: tuple[str, ...] = DOMAINS) -> Schedule:
     return Schedule(phases=(Phase(name="all", amount=28, mixture=mixture, current=current),))
 
 
+def composed(schedule: Schedule, samples: pl.DataFrame) -> Composition:
+    """Compose what the schedule says."""
+    uniform = SELECTORS["uniform"]()
+    return compose(
+        schedule, samples, domains=DOMAINS, select=uniform, replay_select=uniform, scores=None, max_repeats=1, seed=0
+    )
+
+
+def licenses_of(rows: pl.DataFrame, samples: pl.DataFrame) -> dict[str, int]:
+    """Return the licences of a composition as they are counted in its tables."""
+    with TemporaryDirectory() as folder:
+        return licenses(*lay(Path(folder), rows, samples))
+
+
+def lay(folder: Path, rows: pl.DataFrame, samples: pl.DataFrame) -> tuple[Path, Path]:
+    """Write a composition and its samples as tables."""
+    tables.write(rows, folder / "composition.parquet", tables.COMPOSITION)
+    tables.write(samples, folder / "samples.parquet", tables.SAMPLE)
+    return folder / "composition.parquet", folder / "samples.parquet"
+
+
 def arguments(*, schedule: Schedule | None = None, **changes: Any) -> dict[str, Any]:
     """Return what a card is made of, composed of two domains with rows and one without."""
     schedule, samples = schedule or plan(), changes.pop("samples", pool())
-    uniform = SELECTORS["uniform"]()
-    made = compose(
-        schedule, samples, domains=DOMAINS, select=uniform, replay_select=uniform, scores=None, max_repeats=1, seed=0
-    )
+    made = composed(schedule, samples)
     return {
         "name": "tiny",
         "recipe": {"name": "tiny", "exports": [{"name": "parquet"}, {"name": "chat_jsonl"}]},
@@ -60,16 +82,15 @@ def arguments(*, schedule: Schedule | None = None, **changes: Any) -> dict[str, 
             {
                 "name": "rows", "path": "/home/jo/secret place/rows.jsonl", "content": "0123456789abcdef",
                 "domain": "law", "role": "target",
-                "license": "from_row", "licenses": {"MIT": 8}, "seen": 11, "kept": 8, "filtered": 1,
-                "dropped": {"empty_answer": 2},
+                "license": "from_row", "licenses": {"MIT": 8}, "seen": 13, "samples": 11, "kept": 8, "repaired": 3,
+                "filtered": 1, "dropped": {"empty_answer": 2},
             }
         ],
         "knowledge": None,
         "schedule": schedule.model_dump(mode="json"),
         "pool": {"duplicates": {}},
         "key": "0123456789abcdef",
-        "rows": made.frame,
-        "samples": samples,
+        "licenses": licenses_of(made.frame, samples),
         **changes,
     }  # fmt: skip
 
@@ -83,8 +104,10 @@ def front(text: str) -> dict[str, Any]:
 
 def export(folder: Path, given: dict[str, Any]) -> str:
     """Write the export and its card and return the card."""
-    for exporter in EXPORTERS.values():
-        exporter().write(given["rows"], given["samples"], folder)
+    with TemporaryDirectory() as aside:
+        files = lay(Path(aside), composed(plan(), pool()).frame, pool())
+        for exporter in EXPORTERS.values():
+            exporter().write(*files, folder)
     text = card(**given)
     write_card(text, folder)
     return text
@@ -108,7 +131,7 @@ def test_every_config_loads_with_the_rows_of_the_composition(tmp_path: Path, mon
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     given = arguments()
     text = export(tmp_path / "export", given)
-    rows = given["rows"]
+    rows = composed(plan(), pool()).frame
     wanted = {"mix": len(rows), **{d: len(rows.filter(pl.col("domain") == d)) for d in ("law", "code")}}
     assert {config["config_name"] for config in front(text)["configs"]} == wanted.keys()
     for config, n in wanted.items():
@@ -129,7 +152,7 @@ def test_a_lone_chat_file_loads_too(tmp_path: Path) -> None:
     given = arguments(recipe={"exports": ["chat_jsonl"]})
     export(tmp_path / "export", given)
     data = load_dataset(str(tmp_path / "export"), split="train", cache_dir=str(tmp_path / "cache"))
-    assert data["domain"][:] == given["rows"]["domain"].to_list()
+    assert data["domain"][:] == composed(plan(), pool()).frame["domain"].to_list()
 
 
 def test_configs_are_those_of_the_exporter_that_ran() -> None:
@@ -154,7 +177,7 @@ def test_the_licence_is_that_of_the_rows(licenses: list[str], expected: dict[str
 
 
 def test_a_licence_of_rows_that_are_not_in_the_mix_does_not_count() -> None:
-    used = arguments()["rows"]["sample_id"].to_list()
+    used = composed(plan(), pool()).frame["sample_id"].to_list()
     samples = pool().with_columns(
         license=pl.when(pl.col("sample_id").is_in(used)).then(pl.lit("MIT")).otherwise(pl.lit("other"))
     )
@@ -179,8 +202,8 @@ def test_planned_and_realised_shares_stand_side_by_side() -> None:
 
 def test_replay_is_shown_when_there_is_some_and_only_then() -> None:
     assert "## Phases and replay" not in card(**arguments())
-    given = arguments(schedule=plan(current=("law", "empty")))
-    n = given["rows"]["is_replay"].sum()
+    schedule = plan(current=("law", "empty"))
+    given, n = arguments(schedule=schedule), composed(schedule, pool()).frame["is_replay"].sum()
     assert n
     assert f"| all | 28 | law, empty | 0.5000 | {n} | {10 * n} | {4 * n} |" in card(**given)
 
@@ -188,6 +211,8 @@ def test_replay_is_shown_when_there_is_some_and_only_then() -> None:
 def test_drops_and_shortages_are_counted_by_reason() -> None:
     given = arguments(pool={"duplicates": {"other": {"duplicate": 5}}})
     text = card(**given)
+    assert "| seen | kept | repaired | dropped |" in text
+    assert "| target | MIT | 13 | 8 | 3 | 2 |" in text
     assert "| rows | empty_answer | 2 |" in text
     assert "| other | duplicate | 5 |" in text
     short = given["report"]["shortages"]

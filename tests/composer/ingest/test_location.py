@@ -48,6 +48,20 @@ def test_an_unknown_ending_lists_the_known(tmp_path: Path) -> None:
         locate(source(tmp_path / "rows.xlsx"))
 
 
+def test_a_glob_is_the_files_that_it_matches(tmp_path: Path) -> None:
+    for name in ("b.jsonl.gz", "a/c.csv", "a/d.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert locate(source(tmp_path / "**/*")).paths == (tmp_path / "a/c.csv", tmp_path / "b.jsonl.gz")  # type: ignore[union-attr]
+    known = Fingerprints(tmp_path / "store")
+    before = fingerprint(source(tmp_path / "*.gz"), known)
+    assert before != fingerprint(source(tmp_path / "**/*"), known)
+    (tmp_path / "e.csv.gz").touch()
+    assert before != fingerprint(source(tmp_path / "*.gz"), known)
+    with pytest.raises(SourceError, match="no such file"):
+        locate(source(tmp_path / "*.tsv"))
+
+
 def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
     (tmp_path / "README.md").touch()
     with pytest.raises(SourceError, match="a folder without supported files"):

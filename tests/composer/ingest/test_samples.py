@@ -15,7 +15,7 @@ from composer import tables
 from composer.encode import encode
 from composer.errors import SourceError
 from composer.fingerprint import sha256
-from composer.ingest import ingest, samples
+from composer.ingest import ingest, opening, reading, samples
 from composer.types import Source
 
 DATA = Path(__file__).parents[3] / "../shared/data/domains"
@@ -51,15 +51,17 @@ def read(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
 
 def check_laws(stats: dict[str, Any], folder: Path) -> None:
     kept, instructions, dropped = read(folder)
-    assert stats["seen"] == stats["kept"] + stats["filtered"] + sum(stats["dropped"].values())
-    assert stats["kept"] == len(kept) == sum(stats["shapes"].values()) == sum(stats["licenses"].values())
+    assert stats["seen"] == stats["kept"] + stats["repaired"] + sum(stats["dropped"].values())
+    assert stats["samples"] == stats["kept"] + stats["repaired"]
+    assert stats["samples"] == len(kept) == sum(stats["shapes"].values()) == sum(stats["licenses"].values())
     assert stats["dropped"] == dict(sorted(dropped.group_by("reason").len().iter_rows()))
     assert (stats["n_tokens"], stats["n_loss_tokens"]) == (kept["n_tokens"].sum(), kept["n_loss_tokens"].sum())
     assert kept["sample_id"].is_unique().all()
     assert instructions["instruction_id"].is_unique().all()
     assert set(instructions["instruction_id"]) == set(kept["instruction_id"])
     assert all(talk[-1]["role"] == "assistant" for talk in kept["messages"])
-    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert pl.read_parquet(folder / "keys.parquet")["key"].bin.size().to_list() == [16] * len(kept)
+    assert sorted(path.name for path in folder.iterdir()) == sorted((*FILES, "keys.parquet"))
 
 
 def test_five_shapes_in_one_file(tokenizer: Any, tmp_path: Path) -> None:
@@ -96,24 +98,27 @@ def test_dropped_rows_are_kept_with_number_reason_and_text(tokenizer: Any, tmp_p
     reasons = ["duplicate", "invalid_json", "not_an_object", "invalid_encoding", "unknown_shape"]
     assert dropped["row"].to_list() == [1, 2, 3, 4, 5]
     assert dropped["reason"].to_list() == reasons
-    assert dropped["text"].to_list()[:4] == ['{"text": "one"}', '{"te', "[1]", '{"text": "caf?"}']
+    assert dropped["text"].to_list()[1:4] == ['{"te', "[1]", '{"text": "caf?"}']
+    assert '"content":"one"' in dropped["text"][0]
     assert len(dropped["text"][4]) == 500
 
 
 def test_duplicates_are_found_across_batches(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"text": f"the {i % 7}"} for i in range(30)]
     whole = run(tokenizer, jsonl(tmp_path / "a.jsonl", rows), tmp_path / "whole")
-    monkeypatch.setattr(samples, "BATCH", 4)
+    monkeypatch.setattr(reading, "PART", 4)
+    monkeypatch.setattr(opening, "CHUNK", 64)
+    monkeypatch.setattr(samples, "SHARD", 3)
     assert run(tokenizer, tmp_path / "a.jsonl", tmp_path / "small") == whole
     assert (whole["kept"], whole["dropped"]) == (7, {"duplicate": 23})
     for one, other in zip(read(tmp_path / "whole"), read(tmp_path / "small"), strict=True):
         assert one.equals(other)
 
 
-def test_a_copy_of_a_dropped_row_is_dropped_for_the_same_reason(tokenizer: Any, tmp_path: Path) -> None:
+def test_a_copy_of_a_row_that_is_too_long_is_a_copy(tokenizer: Any, tmp_path: Path) -> None:
     long = {"prompt": "The river " * 40, "completion": "flows."}
     stats = run(tokenizer, jsonl(tmp_path / "a.jsonl", [long, long, {"text": "t"}]), tmp_path / "out")
-    assert stats["dropped"] == {"no_loss_tokens": 2}
+    assert stats["dropped"] == {"duplicate": 1, "no_loss_tokens": 1}
 
 
 def test_where_filters_and_counts(tokenizer: Any, tmp_path: Path) -> None:
@@ -121,14 +126,14 @@ def test_where_filters_and_counts(tokenizer: Any, tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", [*rows, [], {"text": "no split"}])
     stats = run(tokenizer, path, tmp_path / "out", where={"split": "train", "n": "0", "ok": "true"})
     check_laws(stats, tmp_path / "out")
-    assert (stats["seen"], stats["kept"], stats["filtered"], stats["dropped"]) == (14, 1, 12, {"not_an_object": 1})
+    assert (stats["seen"], stats["kept"], stats["filtered"], stats["dropped"]) == (2, 1, 12, {"not_an_object": 1})
     with pytest.raises(SourceError, match=r"no rows; expected .*; got 13 filtered, 1 not_an_object"):
         run(tokenizer, path, tmp_path / "none", where={"split": "dev"})
 
 
-@pytest.mark.parametrize("batch", [1, 3, 1_000])
+@pytest.mark.parametrize("batch", [8, 40, 4_000])
 def test_limit_keeps_the_first_rows(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
-    monkeypatch.setattr(samples, "BATCH", batch)
+    monkeypatch.setattr(opening, "CHUNK", batch)
     rows = [{"text": ""}, {"text": "a"}, {"text": "a"}, {"text": "b"}, {"bad": 1}, {"text": "c"}]
     path = jsonl(tmp_path / "a.jsonl", rows)
     stats = run(tokenizer, path, tmp_path / "out", limit=2)
@@ -146,23 +151,43 @@ def test_a_folder_is_read_in_order(tokenizer: Any, tmp_path: Path) -> None:
 
 
 def test_a_stopped_run_goes_on(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samples, "BATCH", 5)
+    monkeypatch.setattr(opening, "CHUNK", 64)
+    monkeypatch.setattr(reading, "PART", 8)
+    monkeypatch.setattr(samples, "SHARD", 3)
     path = jsonl(tmp_path / "a.jsonl", [{"text": f"the {i % 17}"} for i in range(40)])
     whole = run(tokenizer, path, tmp_path / "whole")
-    judge, calls = samples.outcomes, []
+    for stage, at in (("_write_part", 3), ("_ids", 2)):
+        module = reading if stage == "_write_part" else samples
+        done, calls = getattr(module, stage), []
 
-    def dying(*args: Any, **kwargs: Any) -> pl.DataFrame:
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return judge(*args, **kwargs)
+        def dying(*args: Any, done: Any = done, calls: list[int] = calls, at: int = at) -> Any:
+            calls.append(1)
+            if len(calls) == at:
+                raise KeyboardInterrupt
+            return done(*args)
 
-    monkeypatch.setattr(samples, "outcomes", dying)
-    with pytest.raises(KeyboardInterrupt):
-        run(tokenizer, path, tmp_path / "again")
-    assert run(tokenizer, path, tmp_path / "again") == whole
-    assert len(calls) == 3 + 1 + 5, "three of the eight batches are taken up"
-    assert [sha256(tmp_path / "again" / name) for name in FILES] == [sha256(tmp_path / "whole" / name) for name in FILES]
+        monkeypatch.setattr(module, stage, dying)
+        folder = tmp_path / stage
+        with pytest.raises(KeyboardInterrupt):
+            run(tokenizer, path, folder)
+        records = {record.stem[-5:] for record in folder.rglob("part-*.json")}
+        complete = {f"{i:05}" for i in range(len(records)) if all(f"{k:05}" in records for k in range(i + 1))}
+        before = {
+            file.name: file.stat().st_mtime_ns
+            for file in folder.rglob("*.parquet")
+            if file.parent.name == ".shards" or file.stem[-5:] in complete
+        }
+        assert before, "what was complete lies there"
+        monkeypatch.setattr(module, stage, done)
+        monkeypatch.setattr(samples.shutil, "rmtree", lambda *_, **__: None)
+        assert run(tokenizer, path, folder) == whole
+        monkeypatch.undo()
+        monkeypatch.setattr(opening, "CHUNK", 64)
+        monkeypatch.setattr(reading, "PART", 8)
+        monkeypatch.setattr(samples, "SHARD", 3)
+        after = {file.name: file.stat().st_mtime_ns for file in folder.rglob("*.parquet")}
+        assert before.items() <= after.items(), "what was complete was not done again"
+        assert [sha256(folder / name) for name in FILES] == [sha256(tmp_path / "whole" / name) for name in FILES]
 
 
 def test_the_same_source_gives_the_same_bytes(tokenizer: Any, tmp_path: Path) -> None:
@@ -205,9 +230,9 @@ def test_a_hub_out_of_reach_is_one_line(tokenizer: Any, tmp_path: Path, monkeypa
     [
         ("a.jsonl", b"", "no rows; expected a row of a known shape; got an empty source"),
         ("a.jsonl", b'{"q": 1}\nnot json\n', "no rows; .*got 1 invalid_json, 1 unknown_shape; row 0 reads"),
-        ("a.json", b'{\n"data": []}', "not a JSON array"),
-        ("a.parquet", b"PAR1", "not readable as Parquet"),
-        ("a.jsonl", '{"text": "t"}\n'.encode("utf-16"), "no rows; .*1 invalid_encoding"),
+        ("a.json", b'{\n"data": []}', "no rows; .*got an empty source"),
+        ("a.parquet", b"PAR1", "no rows; .*got 1 unreadable_file; row 0 reads .*not readable as Parquet"),
+        ("a.jsonl", '{"text": "t"}\n'.encode("utf-16-le"), "no rows; .*2 invalid_json"),
     ],
 )
 def test_bad_files_are_one_line(tokenizer: Any, tmp_path: Path, name: str, content: bytes, what: str) -> None:
@@ -222,13 +247,17 @@ def test_a_missing_file_is_one_line(tokenizer: Any, tmp_path: Path) -> None:
         run(tokenizer, tmp_path / "none.jsonl", tmp_path / "out")
 
 
-def test_a_file_that_may_not_be_read_is_one_line(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> Any:
+def test_a_file_that_may_not_be_read_is_one_broken_row(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: Any) -> Any:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setitem(samples.READERS, ".jsonl", refuse)
-    with pytest.raises(SourceError, match=r"^sources\.s\.path: cannot be read: Permission denied; got .*a\.jsonl"):
-        run(tokenizer, jsonl(tmp_path / "a.jsonl", FIVE), tmp_path / "out")
+    monkeypatch.setitem(reading.READERS, ".csv", refuse)
+    jsonl(tmp_path / "in/a.csv", FIVE)
+    with pytest.raises(SourceError, match=r"no rows; .*got 1 unreadable_file; row 0 reads 'a\.csv: Permission denied'"):
+        run(tokenizer, tmp_path / "in/a.csv", tmp_path / "out")
+    jsonl(tmp_path / "in/b.jsonl", FIVE)
+    stats = run(tokenizer, tmp_path / "in", tmp_path / "both")
+    assert (stats["kept"], stats["dropped"]) == (5, {"unreadable_file": 1})
 
 
 def test_a_named_shape_that_does_not_fit(tokenizer: Any, tmp_path: Path) -> None:
@@ -269,7 +298,7 @@ def test_real_rows(tokenizer: Any, tmp_path: Path, domain: str) -> None:
     stats = run(tokenizer, path, tmp_path, max_length=4_096, license="from_row", domain=domain)
     check_laws(stats, tmp_path)
     raw = pl.read_parquet(path)
-    assert stats["seen"] == len(raw) == stats["kept"] + sum(stats["dropped"].values())
-    assert stats["shapes"] == {"alpaca": stats["kept"]}
+    assert stats["seen"] == len(raw)
+    assert stats["shapes"] == {"alpaca": stats["samples"]}
     assert set(stats["licenses"]) <= set(raw["license"])
     assert sum(stats["dropped"].values()) < 0.05 * len(raw)

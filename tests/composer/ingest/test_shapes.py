@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composer.errors import SourceError
-from composer.ingest.shapes import FIELDS, SHAPES, SPEAKERS, Row, normalise
+from composer.ingest.shapes import FIELDS, SHAPES, Row, normalise
+from composer.ingest.turns import CONTROL, SPEAKERS
 
-said = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(str.strip)
+said = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=map(chr, range(9))), min_size=1, max_size=40).filter(
+    lambda text: CONTROL.sub("", text).strip()
+)
 pairs = st.lists(st.tuples(said, said), min_size=1, max_size=4)
 FROM = {"system": "system", "user": "human", "assistant": "gpt"}
 
@@ -21,6 +24,14 @@ def turns(system: str | None, talk: list[tuple[str, str]]) -> list[dict[str, str
     return start + [
         {"role": role, "content": text} for pair in talk for role, text in zip(("user", "assistant"), pair, strict=True)
     ]
+
+
+def squeezed(text: str) -> str:
+    return " ".join(CONTROL.sub("", text).split())
+
+
+def cleaned(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{"role": message["role"], "content": CONTROL.sub("", message["content"])} for message in messages]
 
 
 def written(system: str | None, talk: list[tuple[str, str]]) -> dict[str, dict[str, Any]]:
@@ -45,29 +56,32 @@ def written(system: str | None, talk: list[tuple[str, str]]) -> dict[str, dict[s
 def test_a_conversation_comes_back_from_every_shape(system: str | None, talk: list[tuple[str, str]]) -> None:
     read = {word: normalise(row) for word, row in written(system, talk).items()}
     assert [word for word, _ in read.values()] == list(read)
-    assert all(list(row.messages) == turns(system, talk) for _, row in read.values())
+    assert all(list(row.messages) == cleaned(turns(system, talk)) for _, row in read.values())
     assert len({row.sample_id for _, row in read.values()}) == 1
-    assert read["messages"][1].instruction == " ".join(talk[0][0].split())
-    assert read["alpaca"][1].instruction == " ".join(talk[-1][0].split())
+    assert read["messages"][1].instruction == squeezed(talk[0][0])
+    assert read["alpaca"][1].instruction == squeezed(talk[-1][0])
 
 
 @settings(max_examples=40, deadline=None)
 @given(talk=pairs, tail=st.lists(said, max_size=3))
 def test_what_follows_the_last_answer_is_cut(talk: list[tuple[str, str]], tail: list[str]) -> None:
     row = {"messages": turns(None, talk) + [{"role": "user", "content": text} for text in tail]}
-    assert list(normalise(row)[1].messages) == turns(None, talk)
+    read = normalise(row)[1]
+    assert list(read.messages) == cleaned(turns(None, talk))
+    assert ("trailing_turns" in read.repairs) == bool(tail)
 
 
 @settings(max_examples=40, deadline=None)
 @given(text=said)
 def test_a_document_is_a_lone_answer_and_is_read_back(text: str) -> None:
     word, row = normalise({"text": text})
-    assert (word, row) == ("text", Row(({"role": "assistant", "content": text},), ""))
-    assert normalise({"messages": list(row.messages)})[1] == row
+    repairs = ("control_characters",) if CONTROL.search(text) else ()
+    assert (word, row) == ("text", Row(({"role": "assistant", "content": CONTROL.sub("", text)},), repairs=repairs))
+    assert normalise({"messages": list(row.messages)})[1].messages == row.messages
 
 
 def test_every_shape_names_its_fields() -> None:
-    assert list(SHAPES) == list(FIELDS)
+    assert {field for shape in SHAPES.values() for names in shape.fields for field in names} == FIELDS
     assert set(SPEAKERS.values()) == {"system", "user", "assistant", "tool"}
 
 
@@ -114,7 +128,7 @@ USER, EMPTY = {"role": "user", "content": "u"}, {"role": "assistant", "content":
     ("row", "reason"),
     [
         ({}, "unknown_shape"),
-        ({"question": "q", "answer": "a"}, "unknown_shape"),
+        ({"question": "q"}, "unknown_shape"),
         ({"instruction": "i"}, "unknown_shape"),
         ({"messages": None}, "unknown_shape"),
         ({"messages": []}, "no_answer"),
@@ -129,7 +143,8 @@ USER, EMPTY = {"role": "user", "content": "u"}, {"role": "assistant", "content":
         ({"messages": [{"role": "user", "content": 5}]}, "unsupported_content"),
         ({"messages": [{"role": "user", "content": None}]}, "unsupported_content"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "url": "x"}]}]}, "unsupported_content"),
-        ({"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [{"id": 1}]}]}, "unsupported_content"),
+        ({"messages": [USER, {"role": "assistant", "content": "", "tool_calls": "none"}]}, "wrong_type"),
+        ({"messages": [USER, {"role": "assistant", "content": "a"}], "tools": "not JSON"}, "wrong_type"),
         ({"messages": [{"role": "user", "content": " "}, {"role": "assistant", "content": "a"}]}, "empty_prompt"),
         ({"messages": [{"role": "system", "content": "s"}, {"role": "assistant", "content": "a"}]}, "empty_prompt"),
         ({"conversations": [{"from": "human", "value": None}]}, "unsupported_content"),
@@ -163,7 +178,7 @@ json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["role", "content", "from", "value"]), inner),
     max_leaves=6,
 )
-KEYS = sorted({field for fields in FIELDS.values() for field in fields} | {"input", "history", "system"})
+KEYS = sorted(FIELDS | {"input", "history", "system"})
 
 
 @settings(max_examples=150, deadline=None)

@@ -74,7 +74,7 @@ def samples(base: ModelRef) -> pl.DataFrame:
         rows.append({
             "sample_id": digest(talk), "source": domain, "domain": domain, "role": "target",
             "instruction_id": digest(talk[:-1]), "messages": talk, "n_tokens": len(encoding.ids),
-            "n_loss_tokens": encoding.n_loss_tokens, "license": "unknown",
+            "n_loss_tokens": encoding.n_loss_tokens, "license": "unknown", "source_revision": "r", "extras": None,
         })  # fmt: skip
     return pl.DataFrame(rows, schema=SAMPLE)
 
@@ -87,7 +87,8 @@ def composed() -> Callable[[pl.DataFrame], pl.DataFrame]:
         n = rows.height
         return rows.select(
             pl.int_range(n, dtype=pl.UInt64).alias("position"), pl.int_range(n, dtype=pl.UInt32).alias("rank"),
-            "sample_id", "source", "domain", pl.lit(0, pl.UInt32).alias("phase"), pl.lit(0, pl.UInt32).alias("repeat"),
+            pl.int_range(n, dtype=pl.UInt32).alias("row"), "sample_id", "source", "domain",
+            pl.lit(0, pl.UInt32).alias("phase"), pl.lit(0, pl.UInt32).alias("repeat"),
             pl.lit(False).alias("is_replay"), "n_tokens", "n_loss_tokens",
         ).cast(dict(COMPOSITION))  # fmt: skip
 

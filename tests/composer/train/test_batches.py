@@ -10,8 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from composer.conversation import extras_of
 from composer.encode import Encoding, load_tokenizer
 from composer.errors import FaultError, InputError
+from composer.ingest.counting import count
 from composer.train.batches import IGNORED, Row, collate, micro, rows, steps
 from composer.types import ModelRef
 
@@ -75,6 +77,20 @@ def test_rows_follow_the_composition(samples: pl.DataFrame, composed: Composed, 
     assert [row.sample_id for row in out] == twice["sample_id"].to_list()
     assert [domains[row.domain] for row in out] == twice["domain"].to_list()
     assert [row.encoding.n_loss_tokens for row in out] == twice["n_loss_tokens"].to_list()
+
+
+def test_extras_are_trained_on(samples: pl.DataFrame, composed: Composed, base: ModelRef) -> None:
+    tokenizer = load_tokenizer(base.path, chat_template="plain")
+    extras = extras_of({1: {"thinking": "Hm, 7 times."}}, None)
+    thoughtful = samples.head(1).with_columns(extras=pl.lit(extras))
+    counted = thoughtful.drop("n_tokens", "n_loss_tokens").with_columns(
+        count(tokenizer, thoughtful, max_length=256).select("n_tokens", "n_loss_tokens")
+    )
+    out, _ = rows(composed(counted), thoughtful, tokenizer=tokenizer, max_length=256)
+    [encoding] = [row.encoding for row in out]
+    assert "Hm, 7 times." in tokenizer.decode([i for i, t in zip(encoding.ids, encoding.trained, strict=True) if t])
+    plain = count(tokenizer, samples.head(1), max_length=256)["n_loss_tokens"][0]
+    assert encoding.n_loss_tokens > plain
 
 
 def test_a_count_that_differs_names_the_sample(samples: pl.DataFrame, composed: Composed, base: ModelRef) -> None:

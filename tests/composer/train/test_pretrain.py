@@ -16,9 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from composer.encode import Encoding, encode, load_tokenizer, prompt_ids, render
+from composer.conversation import Whole
+from composer.encode import Encoding, encode, load_tokenizer, prompt_ids
 from composer.errors import SourceError, SpecError
 from composer.fingerprint import sha256
+from composer.render import render
+from composer.template import ChatTemplate
 from composer.train.pretrain import Base, _draw, _rate, _rows, pretrain
 from composer.types import ModelRef
 
@@ -98,8 +101,8 @@ TURNS = st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), st.
 @given(talk=TURNS)
 def test_the_template_never_rewrites_history(talk: list[tuple[str, str]], base: ModelRef) -> None:
     messages = [{"role": role, "content": text} for role, text in [("user", ""), *talk]]
-    full, spans = render(load_tokenizer(base.path), messages)
-    assert [full[a:b] for a, b in spans] == [f"{text}</s>" for role, text in talk if role == "assistant"]
+    found = render(ChatTemplate(load_tokenizer(base.path)), Whole(messages))
+    assert [found.text[a:b] for a, b in found.spans] == [f"{text}</s>" for role, text in talk if role == "assistant"]
 
 
 @settings(max_examples=40, deadline=None)

@@ -5,15 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composer import tables
+from composer.decontaminate import Decontaminate
+from composer.dedup import DEDUP
 from composer.errors import SourceError, SpecError
 from composer.fingerprint import sha256
-from composer.ingest import pool
+from composer.ingest.keys import key
+from composer.pooling import pool
 from composer.spec import digest, seed_of
 
 FILES = ("samples.parquet", "instructions.parquet", "dropped.parquet")
@@ -37,6 +41,8 @@ def part(folder: Path, texts: list[str], *, source: str = "s", domain: str = "d"
         (samples, instructions, dropped), FILES, (tables.SAMPLE, tables.INSTRUCTION, tables.DROPPED), strict=True
     ):
         tables.write(frame, folder / name, schema)
+    keys = pl.Series("key", [key(row["messages"]) for row in rows], dtype=pl.Binary)
+    keys.to_frame().write_parquet(folder / "keys.parquet")
     return folder
 
 
@@ -57,6 +63,9 @@ def check_laws(parts: list[Path], folder: Path, stats: dict[str, Any]) -> None:
     assert set(made["sample_id"]) == set(given_["sample_id"])
     assert len(given_) == stats["samples"] + copies
     assert len(dropped) == copies + len(parts), "each part brings one dropped row of its own"
+    for told in stats["dedup"]["sources"].values():
+        assert told["rows"] == told["kept"] + sum(told["dropped"].values())
+    assert sum(told["kept"] for told in stats["dedup"]["sources"].values()) == stats["samples"]
     assert instructions["instruction_id"].is_unique().all()
     assert set(instructions["instruction_id"]) == set(made["instruction_id"])
     for unit, column in (("tokens", "n_tokens"), ("loss_tokens", "n_loss_tokens")):
@@ -99,6 +108,7 @@ def test_training_rows_come_before_references(tmp_path: Path) -> None:
     stats = pool(parts, tmp_path / "out", holdout=0, seed=1)
     check_laws(parts, tmp_path / "out", stats)
     assert stats["domains"] == {"d": {"target": {"samples": 1, "tokens": 2, "loss_tokens": 1}}}
+    assert stats["dedup"]["emptied"] == ["r"]
 
 
 def test_holdout_is_about_its_share_of_each_domain(tmp_path: Path) -> None:
@@ -192,3 +202,91 @@ def test_a_pool_without_target_rows_is_refused(tmp_path: Path) -> None:
 def test_a_holdout_is_a_share_below_one(tmp_path: Path, holdout: float) -> None:
     with pytest.raises(SpecError, match=r"^holdout: not a share"):
         pool([part(tmp_path / "a", ["x"])], tmp_path / "out", holdout=holdout, seed=1)
+
+
+LONG = " ".join(f"w{i}" for i in range(60))
+
+
+def test_a_text_written_otherwise_is_the_same_text(tmp_path: Path) -> None:
+    parts = [part(tmp_path / "a", ["x one  two"], source="a"), part(tmp_path / "b", ["x one two\n", "y"], source="b")]
+    stats = pool(parts, tmp_path / "out", holdout=0, seed=1)
+    assert stats["duplicates"] == {"b": {"duplicate_across_sources": 1}}
+    assert len(read(tmp_path / "out")) == 2
+
+
+def test_near_copies_go_within_and_across_sources(tmp_path: Path) -> None:
+    a = part(tmp_path / "a", [f"{LONG} one", f"{LONG} two", "other words"], source="a")
+    b = part(tmp_path / "b", [f"{LONG} three", "another text"], source="b", domain="e")
+    stats = pool([a, b], tmp_path / "out", holdout=0, seed=1, dedup=DEDUP["near"]())
+    assert stats["duplicates"] == {"a": {"near_duplicate": 1}, "b": {"near_duplicate": 1}}
+    assert stats["dedup"]["sources"]["b"]["copies_of"] == {"a": 1}
+    dropped = tables.read(tmp_path / "out/dropped.parquet", tables.DROPPED).filter(pl.col("reason") == "near_duplicate")
+    assert dropped.select("source", "row").rows() == [("a", 1), ("b", 0)]
+
+
+def test_semantic_copies_are_found_by_the_embedder_given(tmp_path: Path) -> None:
+    def embed(texts: Any) -> np.ndarray:
+        return np.array([[1, 0] if "cat" in text else [0, 1] for text in texts], dtype=np.float32)
+
+    texts = ["a cat", "the cat", "dog"]
+    stats = pool([part(tmp_path / "a", texts)], tmp_path / "out", holdout=0, seed=1, dedup=DEDUP["semantic"](), embed=embed)
+    assert stats["duplicates"] == {"s": {"semantic_duplicate": 1}}
+
+
+def test_no_copy_of_what_is_held_out_stays_by_the_floor(tmp_path: Path) -> None:
+    originals = [f"{LONG} {'w' * i} tail" for i in range(1, 4)] + [f"text {i} of many" for i in range(30)]
+    a = part(tmp_path / "a", originals, source="a")
+    b = part(tmp_path / "b", [f"{LONG} other", f"{LONG} more"], source="b")
+    seen = set()
+    for seed in range(12):
+        folder = tmp_path / f"out{seed}"
+        stats = pool([a, b], folder, holdout=0.5, seed=seed, dedup=DEDUP["near"]())
+        made = read(folder)
+        of_b = made.filter(pl.col("source") == "b")["role"].to_list()
+        long = made.filter(pl.col("source") == "a", pl.col("messages").list.last().struct["content"].str.starts_with("w0"))
+        held_original = long["role"].to_list() == ["validation"]
+        assert of_b == ([] if held_original else ["target"]), "beside its original, but never beside a measured one"
+        assert stats["dedup"]["emptied"] == (["b"] if held_original else [])
+        assert stats["duplicates"]["b"].get("also_in_validation", 0) == int(held_original)
+        seen.add(held_original)
+    assert seen == {True, False}
+
+
+def test_nor_a_copy_that_has_two_originals(tmp_path: Path) -> None:
+    words = [f"w{i}" for i in range(70)]
+    left, middle, right = (" ".join(words[k : 60 + k]) for k in (0, 5, 10))  # the middle is near both, they are not near
+    a = part(tmp_path / "a", [left, right, *(f"text {i} of many" for i in range(10))], source="a")
+    b = part(tmp_path / "b", [middle], source="b")
+    seen = set()
+    for seed in range(30):
+        folder = tmp_path / f"out{seed}"
+        pool([a, b], folder, holdout=0.5, seed=seed, dedup=DEDUP["near"]())
+        role = dict(read(folder).select("sample_id", "role").rows())
+        measured = {text for text in (left, right) if role[digest(text)] == "validation"}
+        assert (digest(middle) in role) is not bool(measured)
+        seen.add(frozenset(measured))
+    assert len(seen) == 4
+
+
+def test_rows_that_hold_measured_texts_are_dropped_or_told(tmp_path: Path) -> None:
+    question = " ".join(f"q{i}" for i in range(20))
+    a = part(tmp_path / "a", [f"please read {question} now", "clean words", question], source="a")
+    v = part(tmp_path / "v", [question], source="v", role="validation", domain="e")
+    spec = Decontaminate(validation=True)
+    stats = pool([a, v], tmp_path / "out", holdout=0, seed=1, decontaminate=spec)
+    assert stats["duplicates"] == {"a": {"also_in_validation": 1, "contaminated": 1}}
+    assert stats["decontamination"]["validation"]["sources"]["a"]["rows"] == 1, "what is dropped as a copy is not looked at"
+    assert stats["decontamination"]["validation"]["sources"]["a"]["examples"][0]["row"] == 0
+    assert [told["kept"] for told in stats["dedup"]["sources"].values()] == [1, 1]
+    told = pool([a, v], tmp_path / "told", holdout=0, seed=1, decontaminate=Decontaminate(validation=True, action="report"))
+    assert told["decontamination"] == stats["decontamination"]
+    assert len(read(tmp_path / "told")) == 3
+    assert pool([a, v], tmp_path / "plain", holdout=0, seed=1)["decontamination"] == {}
+
+
+def test_a_source_without_rows_is_pooled_as_nothing(tmp_path: Path) -> None:
+    stats = pool(
+        [part(tmp_path / "a", ["x"], source="a"), part(tmp_path / "b", [], source="b")], tmp_path / "out", holdout=0, seed=1
+    )
+    assert stats["samples"] == 1
+    assert stats["dedup"]["emptied"] == []

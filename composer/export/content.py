@@ -1,0 +1,224 @@
+"""The content of samples in the order of a composition, at any size: gathered in memory, or through buckets on disk.
+
+A global shuffle asks for every row from anywhere. What fits into the bound of memory is read whole and gathered. What does not
+is read once, chunk by chunk; each chunk's rows are put in the order in which they are wanted and laid beside the output, in one
+part per bucket, a bucket being a stretch of the output that fits many times into the bound. A bucket is then made of its parts
+of all chunks. Both ways give the same rows in the same groups, so whoever writes them cannot tell which it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from composer.errors import StoreError
+
+COLUMNS = ("sample_id", "messages", "license", "source_revision", "extras")
+"""What an exported row takes from its sample; ``sample_id`` proves that it is the right one."""
+
+CHUNK = 32 << 20
+"""Bytes of content that one reader holds while it fills the buckets; two read at a time."""
+
+BUCKET = 128 << 20
+"""Bytes of content in a bucket; one is written while the next is read."""
+
+Places = NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Rows ``start`` to ``stop`` of the samples, and the places in the output that take theirs from them, in order."""
+
+    number: int
+    start: int
+    stop: int
+    wanted: Places
+
+
+class Content:
+    """The content of a table of samples, handed out row by row in any order.
+
+    Parameters
+    ----------
+    samples
+        The file, SAMPLE.
+    memory
+        Bytes of decoded content that may be held at once; the buckets need about as much disk as the content has bytes.
+    aside
+        A folder of its own for the buckets, made when needed and removed after use.
+    """
+
+    def __init__(self, samples: Path, *, memory: int, aside: Path) -> None:
+        import pyarrow.parquet as pq
+
+        self.path, self.memory, self.aside = samples, memory, aside
+        footer = pq.read_metadata(samples)
+        self._row_groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+        self.n_rows, self.n_bytes = footer.num_rows, sum(map(_bytes, self._row_groups))
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the decoded content fits into the bound."""
+        return self.n_bytes <= self.memory
+
+    @property
+    def row_bytes(self) -> float:
+        """About how many bytes the content of a row has, on average."""
+        return float(self.n_bytes) / max(self.n_rows, 1)
+
+    def groups(self, rows: pl.Series, cuts: Sequence[int]) -> Iterator[pl.DataFrame]:
+        """Yield the content (COLUMNS) of the samples in these rows, in this order, from each cut to the next.
+
+        Raises
+        ------
+        StoreError
+            Where a row is not in the table.
+        """
+        if missing := int((rows >= self.n_rows).sum()):
+            expected = f"rows below {self.n_rows:,}"
+            where, got = str(self.path), f"{missing:,} missing"
+            raise StoreError("samples of the composition are not in the pool", where=where, expected=expected, got=got)
+        return self._gathered(rows, cuts) if self.in_memory else self._bucketed(rows.to_numpy(), cuts)
+
+    @cached_property
+    def _whole(self) -> pl.DataFrame:
+        # One chunk: a gather over many looks for every row in all of them.
+        return self._read(0, self.n_rows)
+
+    def _read(self, start: int, stop: int) -> pl.DataFrame:
+        return pl.scan_parquet(self.path).select(COLUMNS).slice(start, stop - start).collect().rechunk()
+
+    def _gathered(self, rows: pl.Series, cuts: Sequence[int]) -> Iterator[pl.DataFrame]:
+        return (self._whole[rows[start:stop]] for start, stop in pairwise(cuts))
+
+    def _bucketed(self, rows: Places, cuts: Sequence[int]) -> Iterator[pl.DataFrame]:
+        buckets = self._buckets(cuts)
+        edges = np.array([bucket[0] for bucket in buckets] + [cuts[-1]], dtype=np.uint32)
+        shutil.rmtree(self.aside, ignore_errors=True)  # what a process that was killed left
+        self.aside.mkdir(parents=True)
+        try:
+            chunks = self._chunks(rows)
+            with ThreadPoolExecutor(2) as readers:
+                for _ in readers.map(lambda chunk: self._fill(chunk, rows, edges), chunks):
+                    pass
+            yield from _prefetched(lambda number: self._bucket(number, chunks, edges), buckets)
+        finally:
+            shutil.rmtree(self.aside, ignore_errors=True)
+
+    def _chunks(self, rows: Places) -> list[_Chunk]:
+        """Cut the samples into chunks, without those that no row comes from."""
+        edges = np.array(_edges(self._row_groups))
+        home = (np.searchsorted(edges, rows, side="right") - 1).astype(np.min_scalar_type(len(edges)))
+        order = np.argsort(home, kind="stable").astype(np.uint32)
+        ends = np.cumsum(np.bincount(home, minlength=len(edges) - 1))
+        spans = zip(pairwise(edges.tolist()), pairwise([0, *ends.tolist()]), strict=True)
+        return [
+            _Chunk(i, start, stop, order[begin:end]) for i, ((start, stop), (begin, end)) in enumerate(spans) if end > begin
+        ]
+
+    def _buckets(self, cuts: Sequence[int]) -> list[list[int]]:
+        """Return the cuts of every bucket: as many groups as come to about BUCKET bytes."""
+        out: list[list[int]] = []
+        for start, stop in pairwise(cuts):
+            if out and (stop - out[-1][0]) * self.row_bytes <= BUCKET:
+                out[-1].append(stop)
+            else:
+                out.append([start, stop])
+        return out
+
+    def _fill(self, chunk: _Chunk, rows: Places, edges: Places) -> None:
+        """Write a chunk's rows in the order of the output, one record batch per bucket."""
+        import pyarrow as pa
+
+        found = self._read(chunk.start, chunk.stop)[pl.Series(rows[chunk.wanted] - np.uint32(chunk.start))]
+        # Plain strings lie one after the other, so that a batch has its own bytes and no others.
+        table = found.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+        with pa.OSFile(str(self._part(chunk)), "wb") as bare, pa.BufferedOutputStream(bare, 1 << 20) as file:
+            writer = pa.ipc.new_file(file, table.schema)
+            for start, stop in pairwise(np.searchsorted(chunk.wanted, edges).tolist()):
+                writer.write_batch(_batch(table.slice(start, stop - start)))
+            writer.close()
+
+    def _bucket(self, number: int, chunks: Sequence[_Chunk], edges: Places) -> tuple[pl.DataFrame, pl.Series]:
+        """Return the rows of a bucket as they lie in its parts, and where each row of the output stands among them."""
+        import pyarrow as pa
+
+        ends = edges[number : number + 2]
+        at = np.empty(int(ends[1] - ends[0]), dtype=np.uint32)
+        batches, n = [], 0
+        for chunk in chunks:
+            start, stop = np.searchsorted(chunk.wanted, ends).tolist()
+            if start == stop:
+                continue
+            at[chunk.wanted[start:stop] - ends[0]] = np.arange(n, n + stop - start)
+            n += stop - start
+            with pa.memory_map(str(self._part(chunk))) as file:
+                batches.append(pa.ipc.open_file(file).get_batch(number))
+        return pl.DataFrame(pa.Table.from_batches(batches)).rechunk(), pl.Series(at)
+
+    def _part(self, chunk: _Chunk) -> Path:
+        return self.aside / f"{chunk.number}.arrow"
+
+
+def checked(content: pl.DataFrame, sample_id: pl.Series) -> pl.DataFrame:
+    """Return content whose rows have the ids that the composition gives them.
+
+    Raises
+    ------
+    StoreError
+        Where another sample stands in a row.
+    """
+    if not content["sample_id"].equals(sample_id):
+        wrong = sample_id.filter(content["sample_id"].ne_missing(sample_id))
+        hint = "compose again from these samples"
+        raise StoreError("another sample in its place", where=f"sample {wrong[0]}", got=f"{len(wrong)} such rows", hint=hint)
+    return content
+
+
+def _prefetched(load: Any, buckets: Sequence[Sequence[int]]) -> Iterator[pl.DataFrame]:
+    """Yield the groups of every bucket, and read a bucket while the groups of the one before are written."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(load, 0)
+        for i, cuts in enumerate(buckets):
+            held, at = coming.result()
+            if i + 1 < len(buckets):
+                coming = reader.submit(load, i + 1)
+            for start, stop in pairwise(cuts):
+                yield held[at[start - cuts[0] : stop - cuts[0]]]
+
+
+def _batch(table: Any) -> Any:
+    import pyarrow as pa
+
+    batches = table.to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def _edges(row_groups: Sequence[Any]) -> list[int]:
+    """Return where chunks begin, and the end: small row groups go together up to CHUNK bytes, a large one is cut evenly."""
+    edges, row, held = [0], 0, 0
+    for group in row_groups:
+        size = _bytes(group)
+        if row > edges[-1] and held + size > CHUNK:
+            edges.append(row)
+            held = 0
+        n_parts = max(-(-size // CHUNK), 1)
+        edges += [row + part * group.num_rows // n_parts for part in range(1, n_parts)]
+        row, held = row + group.num_rows, held + size // n_parts
+    return [*edges, row]
+
+
+def _bytes(group: Any) -> int:
+    """Return about how many bytes the content of a row group has in memory."""
+    columns = (group.column(i) for i in range(group.num_columns))
+    return sum(int(c.total_uncompressed_size) for c in columns if c.path_in_schema.split(".")[0] in COLUMNS)

@@ -64,7 +64,7 @@ class Content:
         self.path, self.memory, self.aside = samples, memory, aside
         footer = pq.read_metadata(samples)
         self._row_groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
-        self.n_rows, self.n_bytes = footer.num_rows, sum(map(_bytes, self._row_groups))
+        self.n_rows, self.n_bytes = int(footer.num_rows), sum(map(_bytes, self._row_groups))
 
     @property
     def in_memory(self) -> bool:
@@ -74,7 +74,7 @@ class Content:
     @property
     def row_bytes(self) -> float:
         """About how many bytes the content of a row has, on average."""
-        return float(self.n_bytes) / max(self.n_rows, 1)
+        return self.n_bytes / max(self.n_rows, 1)
 
     def groups(self, rows: pl.Series, cuts: Sequence[int]) -> Iterator[pl.DataFrame]:
         """Yield the content (COLUMNS) of the samples in these rows, in this order, from each cut to the next.

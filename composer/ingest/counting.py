@@ -11,8 +11,9 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.queues import Queue
+from threading import Thread
 from typing import Any, Self
 
 import polars as pl
@@ -24,7 +25,7 @@ from composer.ingest.words import Texts, Words, reads_words
 from composer.render import Rendering
 from composer.template import ChatTemplate, Tokenizer
 
-BATCH = 2_000  # rows that are tokenised together
+BATCH = 256  # rows that are tokenised together
 SHARE = 100_000  # rows at least that a process is started for, which takes it two to three seconds
 
 COUNT: tables.Schema = {
@@ -165,8 +166,16 @@ _working: list[_Work] = []  # of a counting process
 def _begin(handed: Queue[Any]) -> None:
     """Begin a counting process: it leaves an interrupt to its parent, and the cores to its like."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _working.append(_Work(*handed.get()))
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has ended, however it did."""
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _count(frame: pl.DataFrame) -> pl.DataFrame:

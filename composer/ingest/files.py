@@ -187,7 +187,10 @@ def _lost(reason: str, text: str) -> Rows:
 
 
 def _lines(text: bytes) -> Iterator[Block]:
-    if lines := [line for line in text.split(b"\n") if line and not line.isspace()]:
+    lines = list(filter(None, text.split(b"\n")))
+    if any(map(bytes.isspace, lines)):
+        lines = [line for line in lines if not line.isspace()]
+    if lines:
         yield Lines(lines)
 
 

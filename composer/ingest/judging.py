@@ -33,6 +33,9 @@ ROW: tables.Schema = {
 }
 """A row that could be read, by its number in the source."""
 
+_NO_EXTRAS = pl.Series("extras", [None], dtype=pl.String)
+_NO_REPAIRS = pl.Series("repairs", [[]], dtype=pl.List(pl.String))
+
 LOST: tables.Schema = {"row": pl.UInt64, "reason": pl.String, "text": pl.String}
 
 
@@ -51,7 +54,8 @@ class Judged:
 
     def shifted(self, n: int) -> Judged:
         """Return the block with its rows numbered from n on."""
-        return Judged(self.size, *(each.with_columns(pl.col("row") + n) for each in (self.rows, self.lost)))
+        rows, lost = (each.with_columns(each["row"] + n) for each in (self.rows, self.lost))
+        return Judged(self.size, rows, lost)
 
 
 def judge(block: Block, source: Source, *, columnar: bool = True) -> Judged:
@@ -68,12 +72,12 @@ def judge(block: Block, source: Source, *, columnar: bool = True) -> Judged:
             lost.append({"row": number, "reason": fate, "text": excerpt(value)})
         elif fate is not None:
             rows.append({"row": number, **fate})
-    slow = pl.DataFrame(rows, schema=pl.Schema(ROW))
+    read = pl.DataFrame(rows, schema=pl.Schema(ROW))
     if len(plain):
-        nothing = {"extras": pl.lit(None, pl.String), "repairs": pl.lit([], dtype=pl.List(pl.String))}
-        slow = pl.concat([plain.with_columns(**nothing).select(list(ROW)), slow])
-        slow = slow.sort("row") if rows else slow
-    return Judged(block.size, slow, pl.DataFrame(lost, schema=pl.Schema(LOST)))
+        beside = [_NO_EXTRAS.new_from_index(0, len(plain)), _NO_REPAIRS.new_from_index(0, len(plain))]
+        plain = plain.hstack(beside)
+        read = pl.concat([plain, read]).sort("row") if rows else plain
+    return Judged(block.size, read, pl.DataFrame(lost, schema=pl.Schema(LOST)))
 
 
 def excerpt(value: object) -> str:

@@ -52,8 +52,9 @@ def flat_keys(texts: Texts, roles: Sequence[str], lengths: NDArray[np.int64]) ->
     clean[np.searchsorted(ends, texts.controlled, side="right")] = False
     data, at = texts.data, texts.offsets.tolist()
     said = [data[a:b] for a, b in pairwise(at)]
-    for place, text in zip(texts.unusual.tolist(), texts.at(texts.unusual), strict=True):
-        said[place] = normal(text).encode()
+    for place in texts.unusual.tolist():
+        text = said[place]
+        said[place] = b" ".join(text.split()) if text.isascii() else normal(text.decode()).encode()
     stream = [b""] * (2 * len(said))
     stream[0::2] = [_BEFORE[role] for role in roles]
     stream[1::2] = said

@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from composer import tables
@@ -35,6 +36,8 @@ PART = 40_000
 """Raw rows after which a part is written: what a stopped run may have to do again."""
 
 GROUP = 20_000  # rows of a row group
+
+_REPEATED = ["shape", "messages.list.element.role", "license", "repairs.list.element", "source", "reason"]
 
 
 def read(source: Source, folder: Path, *, columnar: bool = True) -> dict[str, Any]:
@@ -179,10 +182,10 @@ def _once(judged: Judged, keys: set[bytes]) -> Judged:
         keys.add(key)
     if all(first):
         return judged
-    is_first = pl.Series(first, dtype=pl.Boolean)
+    is_first = np.array(first)
     text = pl.struct("messages").struct.json_encode().str.head(EXCERPT)
-    copies = judged.rows.filter(~is_first).select("row", pl.lit("duplicate").alias("reason"), text.alias("text"))
-    return Judged(judged.size, judged.rows.filter(is_first), pl.concat([judged.lost, copies]).sort("row"))
+    copies = judged.rows[np.flatnonzero(~is_first)].select("row", pl.lit("duplicate").alias("reason"), text.alias("text"))
+    return Judged(judged.size, judged.rows[np.flatnonzero(is_first)], pl.concat([judged.lost, copies]).sort("row"))
 
 
 def _up_to(judged: Judged, n: int, *, begins: int) -> Judged:
@@ -204,12 +207,16 @@ def _in_order(pool: ThreadPoolExecutor, blocks: Iterator[Block], source: Source,
 
 def _write_part(folder: Path, part: int, held: list[Judged], name: str) -> None:
     """Write a part's tables and, last, the record that makes it one."""
+    import pyarrow.parquet as pq
+
     kept = pl.concat([each.rows for each in held]) if held else pl.DataFrame(schema=pl.Schema(ROW))
     lost = pl.concat([each.lost for each in held]) if held else pl.DataFrame(schema=pl.Schema(LOST))
     lost = lost.with_columns(pl.lit(name).alias("source")).select(list(tables.DROPPED))
     for frame, kind in ((kept, "rows"), (lost, "dropped")):
         aside = folder / f".{kind}-{part:05}.aside"
-        frame.rechunk().write_parquet(aside, compression="zstd", compression_level=3, row_group_size=GROUP)
+        table = frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+        # Parts are read once and removed: a light compression, and no dictionary of texts that hardly repeat.
+        pq.write_table(table, aside, compression="zstd", compression_level=1, row_group_size=GROUP, use_dictionary=_REPEATED)
         aside.replace(folder / f"{kind}-{part:05}.parquet")
     record = {
         "blocks": len(held), "rows": sum(each.size for each in held), "filtered": sum(each.filtered for each in held),

@@ -14,6 +14,8 @@ from composer.ingest.turns import CONTROL
 
 _SPACE = 32
 _FIRST, _LAST = 33, 126  # the printable ASCII characters but the space
+_BLANKS = b"\xe1\xe2\xe3"  # first bytes of white space beyond Latin-1, and of other characters
+_IS_INK = np.array([_FIRST <= i <= _LAST or (0xC3 <= i <= 0xF4 and i not in _BLANKS) for i in range(256)])
 _IS_CONTROL = np.array([bool(CONTROL.match(chr(i))) for i in range(128)] + [False] * 128)
 
 
@@ -81,18 +83,19 @@ class Texts:
         return np.union1d(self._texts_at(np.concatenate([self._odd, runs])), np.flatnonzero(edge))
 
     def says(self, which: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return whether each of the chosen texts has, in its first bytes, a printable ASCII character but the space.
+        """Return whether each of the chosen texts surely has, in its first bytes, a character that is not white space.
 
         Whoever asks takes a False as "not surely".
         """
         begins, ends = self.offsets[which], self.offsets[which + 1]
         found = np.zeros(len(which), dtype=np.bool_)
+        if not len(self._bytes):
+            return found
         for i in range(4):
-            at = np.minimum(begins + i, max(len(self._bytes) - 1, 0))
             inside = begins + i < ends
-            if len(self._bytes):
-                byte = self._bytes[at]
-                found |= inside & (byte >= _FIRST) & (byte <= _LAST)
+            found |= inside & _IS_INK[self._bytes[np.minimum(begins + i, len(self._bytes) - 1)]]
+            if found.all():
+                break
         return found
 
     def at(self, which: NDArray[np.int64]) -> list[str]:

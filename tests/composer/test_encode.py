@@ -412,7 +412,7 @@ def test_folding_loses_no_text(talk: list[tuple[str, str]], rung: frozenset[str]
 
 
 def test_whole_conversations_and_messages_may_be_mixed() -> None:
-    rows = [SYSTEM, whole(SYSTEM, None), CALLING]
+    rows: list[Any] = [SYSTEM, whole(SYSTEM, None), CALLING]
     first, second, third = encode(CHAT["plain"], rows, max_length=4000)
     assert first == second
     assert isinstance(third, Encoding)

@@ -1,0 +1,59 @@
+"""The columns of a table as masks and texts.
+
+Masks are numpy's: a query of polars costs a fifth of a millisecond, which a block of some thousand rows would pay dozens of
+times over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from composer.ingest.texts import Texts
+
+Mask = NDArray[np.bool_]
+
+
+class Columns:
+    """The columns of a table, looked at as masks and texts."""
+
+    def __init__(self, table: Any) -> None:
+        self._table, self._texts, self.n = table, dict[str, Texts](), int(table.num_rows)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._table.column_names
+
+    def array(self, name: str) -> Any:
+        """Return a column as one Arrow array."""
+        column = self._table.column(name)
+        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+    def series(self, name: str) -> pl.Series:
+        """Return a column of texts."""
+        return pl.Series(self.array(name), dtype=pl.String)
+
+    def valid(self, name: str) -> Mask:
+        """Return where a column has a value; nowhere, where there is none."""
+        if name not in self:
+            return np.zeros(self.n, dtype=np.bool_)
+        return np.asarray(pl.Series(self.array(name).is_valid()).to_numpy())
+
+    def texts(self, name: str) -> Texts:
+        """Return a column's texts."""
+        if name not in self._texts:
+            self._texts[name] = Texts.of(self.array(name))
+        return self._texts[name]
+
+    def says(self, name: str) -> Mask:
+        """Return where a column surely has a text that is not blank."""
+        return self.texts(name).says(np.arange(self.n)) if name in self else np.zeros(self.n, dtype=np.bool_)
+
+    def lengths(self, name: str) -> NDArray[np.int64]:
+        """Return how long each text or list of a column is."""
+        array = self.array(name)
+        if hasattr(array, "value_lengths"):
+            return np.asarray(pl.Series(array.value_lengths()).fill_null(0).to_numpy(), dtype=np.int64)
+        return np.diff(self.texts(name).offsets)

@@ -38,26 +38,29 @@ def show(report: Report) -> None:
 
 
 def _shapes(sources: list[Report]) -> None:
-    rows = [
-        (s["name"], ", ".join(f"{n:,} {shape}" for shape, n in s["shapes"].items()), _counts(s["repairs"])) for s in sources
-    ]
-    out.print(table("Shapes and repairs", ("source", "shapes", "repairs"), rows, text=3))
+    out.print(Text("Shapes and repairs", style="bold"))
+    for source in sources:
+        told = f"{source['name']}: {_counts(source['shapes']) or 'no rows'}"
+        out.print(Text(told + (f"; repaired {_counts(source['repairs'])}" if source["repairs"] else "")))
+    out.print()
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{n:,} {name}" for name, n in counts.items()) or "-"
+    return ", ".join(f"{n:,} {name}" for name, n in counts.items())
 
 
 def _dropped(sources: list[Report]) -> None:
-    rows = []
+    if not any(source["dropped"] for source in sources):
+        return
+    out.print(Text("Dropped rows, with the first of each reason", style="bold"))
     for source in sources:
         for reason, n in source["dropped"].items():
-            for i, example in enumerate(source["examples"].get(reason, [])):
-                text = " ".join(str(example["text"]).split())[:60]
-                named = (source["name"], reason, f"{n:,}") if not i else ("", "", "")
-                rows.append((*named, f"{example['row']:,}", text))
-    if rows:
-        out.print(table("Dropped rows, with their first examples", ("source", "reason", "rows", "row", "reads"), rows, text=5))
+            out.print(Text(f"{source['name']}: {n:,} {reason}"))
+            for example in source["examples"].get(reason, []):
+                line = Text(f"    row {example['row']:,}: {' '.join(str(example['text']).split())}", style="dim")
+                line.truncate(out.width, overflow="ellipsis")
+                out.print(line)
+    out.print()
 
 
 def _duplicates(report: Report) -> None:
@@ -104,10 +107,12 @@ def _lengths(sources: list[Report]) -> None:
 def _template(sources: list[Report]) -> None:
     if "tokens" not in sources[0]:
         return
-    columns = ("source", "left out by the template", "tokens", "loss tokens", "truncated", "no loss tokens", "adapted")
     names = ("tokens", "loss_tokens", "truncated", "no_loss_tokens", "adapted")
-    rows = [(s["name"], _counts(s["not_carried"]), *(s[name] for name in names)) for s in sources]
-    out.print(table("Under the chat template", columns, rows, text=2))
+    rows = [(s["name"], *(s[name] for name in names)) for s in sources]
+    out.print(table("Under the chat template", ("source", "tokens", "loss", "cut", "no loss", "adapted"), rows))
+    for source in sources:
+        if source["not_carried"]:
+            out.print(Text(f"{source['name']}: the template leaves out {_counts(source['not_carried'])}"))
 
 
 def _licences(report: Report) -> None:

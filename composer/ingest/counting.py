@@ -1,14 +1,15 @@
 """Tokens of many conversations, counted as :func:`composer.encode.encode` would encode them, in one process or in several.
 
-Conversations are rendered as the trainer will have them; only the making of token ids is left out where the tokenizer allows it
-(:mod:`composer.ingest.words`). The counts depend neither on how rows are cut into frames nor on the number of processes.
+Conversations are rendered as the trainer will have them and tokenised in batches, by all cores where the tokenizer may use
+them; rendering is Python's, so a large input is spread over processes. Counts depend neither on how rows are cut into frames
+nor on the number of processes.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
@@ -19,9 +20,8 @@ from typing import Any, Self
 import polars as pl
 
 from composer import tables
-from composer.encode import ends_of, rendering_of, wholes
+from composer.encode import ends_of, rendering_of, token_at, tokens, wholes
 from composer.errors import FaultError
-from composer.ingest.words import Texts, Words, reads_words
 from composer.render import Rendering
 from composer.template import ChatTemplate, Tokenizer
 
@@ -118,11 +118,11 @@ class Counter:
 
 
 class _Work:
-    """The counting of one process: what the tokenizer's words have come to is kept from frame to frame."""
+    """The counting of one process."""
 
     def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
         self._template = ChatTemplate(tokenizer)
-        self._lengths = (Words if reads_words(tokenizer) else Texts)(tokenizer).lengths
+        self._tokenizer = tokenizer
         self._n_ends = tuple(map(len, ends_of(tokenizer)))
         self._max_length = max_length
 
@@ -134,17 +134,17 @@ class _Work:
     def _rows(self, frame: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
         rendered = [rendering_of(self._template, conversation) for conversation in wholes(frame)]
         texts = [rendering for rendering in rendered if isinstance(rendering, Rendering)]
-        places = [sorted({place for span in rendering.spans for place in span}) for rendering in texts]
-        found = iter(zip(places, self._lengths([rendering.text for rendering in texts], places), strict=True))
+        found = iter(tokens(self._tokenizer, [rendering.text for rendering in texts]))
         for rendering in rendered:
             if isinstance(rendering, str):
                 yield None, None, None, rendering, False, []
             else:
-                yield self._row(rendering, *next(found))
+                yield self._row(rendering, next(found))
 
-    def _row(self, rendering: Rendering, places: Sequence[int], lengths: Sequence[int]) -> tuple[Any, ...]:
-        at, n_tokens = dict(zip(places, lengths, strict=False)), lengths[-1]
-        trained = sorted((at[begin], at[end]) for begin, end in rendering.spans)
+    def _row(self, rendering: Rendering, found: Any) -> tuple[Any, ...]:
+        n_tokens, n_chars = len(found), len(rendering.text)
+        spans = (tuple(token_at(found, place, n_chars=n_chars) for place in span) for span in rendering.spans)
+        trained = sorted((begin, end) for begin, end in spans)
         if rendering.document:
             before, after = self._n_ends
             trained = [(begin + before, end + before) for begin, end in trained]

@@ -20,9 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from composer.conversation import extras_of
 from composer.encode import PLAIN_TEMPLATE, Encoding, encode, wholes
 from composer.errors import FaultError
-from composer.ingest import words
 from composer.ingest.counting import COUNT, SHARE, Counter, count, processes_for
-from composer.ingest.words import GPT2, SPLITS, Texts, Words, reads_words
 from composer.tables import MESSAGE
 
 DOMAINS = Path(__file__).parents[3] / "../shared/data/domains"
@@ -39,12 +37,15 @@ TEXTS = [
     "The court of the river town rules on the lease.  It's what they'd said:\n\n  1) wait; 2) don't go.",
     "def f(x):\n    return x + 12345 # adds\r\n\tif x: pass", "naïve café — “what's” über 東京の天気 \U0001f600",
 ]  # fmt: skip
+LLAMA_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 ADDED = ["<s>", "</s>", "<|im_start|>", "<|im_end|>"]
 
 
-def tokenizer(split: str = GPT2, *, template: str = CHATML, trim: bool = True) -> Any:
+def tokenizer(split: str | None = None, *, template: str = CHATML, trim: bool = True) -> Any:
     inner = Tokenizer(models.BPE())
-    if split == GPT2:
+    if split is None:
         inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=trim)
     else:
         byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=trim, use_regex=False)
@@ -59,8 +60,7 @@ def tokenizer(split: str = GPT2, *, template: str = CHATML, trim: bool = True) -
     return made
 
 
-KINDS = {f"split {i}": tokenizer(split) for i, split in enumerate([GPT2, *sorted(SPLITS)])}
-KINDS["untrimmed"] = tokenizer(trim=False)
+KINDS = {"gpt2": tokenizer(), "llama": tokenizer(LLAMA_SPLIT), "untrimmed": tokenizer(trim=False)}
 piece = st.sampled_from(
     [" ", "  ", "   ", "\n", "\n\n", "\t", "\r\n", ".", "...", ".\n", "/", "'s", "'S", "'", "don't", "The", " court", "x1",
      "12345", "é", "e\u0301", "\u0301", "東京", "\u00a0", "\u2028", "\x1c", "\x00", "ſ", "<s>", "<|im_end|>", "<|im", "_", "-",
@@ -96,16 +96,6 @@ def counted(tok: Any, rows: pl.DataFrame, *, max_length: int) -> list[tuple[Any,
 
 
 @pytest.mark.parametrize("name", KINDS)
-@given(text=texts, places=st.lists(st.integers(0, 60), max_size=5))
-@settings(max_examples=150, deadline=None)
-def test_words_count_what_the_tokenizer_does(name: str, text: str, places: list[int]) -> None:
-    tok = KINDS[name]
-    own = [sorted({place for place in places if place <= len(text)})]
-    assert reads_words(tok)
-    assert Words(tok).lengths([text], own) == Texts(tok).lengths([text], own)
-
-
-@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("template", [CHATML, PLAIN_TEMPLATE, LLAMA3], ids=["chatml", "plain", "llama3"])
 @given(rows=st.lists(st.lists(texts, min_size=1, max_size=5), max_size=4), max_length=st.integers(1, 70))
 @settings(max_examples=20, deadline=None)
@@ -117,20 +107,18 @@ def test_what_is_counted_is_what_is_encoded(name: str, template: str, rows: list
     assert counted(tok, conversations, max_length=max_length) == expected(tok, conversations, max_length=max_length)
 
 
-def test_real_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_rows() -> None:
     if not DOMAINS.is_dir():
         pytest.skip("the shared data is not here")
     read = [pl.read_parquet(path).head(150) for path in sorted(DOMAINS.glob("*.parquet"))]
     rows = frame([talk(f"{asked}\n\n{given}", answer) for part in read
                   for asked, given, answer in part.select("instruction", "input", "output").iter_rows()])  # fmt: skip
-    wanted = expected(KINDS["split 0"], rows, max_length=400)
+    wanted = expected(KINDS["gpt2"], rows, max_length=400)
     assert len({row[3] for row in wanted}) == 2
-    assert counted(KINDS["split 0"], rows, max_length=400) == wanted
-    monkeypatch.setattr(words, "MEMORY", 1000)
-    monkeypatch.setattr(words, "PARTS", 10)
-    with Counter(KINDS["split 0"], max_length=400) as counter:
+    assert counted(KINDS["gpt2"], rows, max_length=400) == wanted
+    with Counter(KINDS["gpt2"], max_length=400) as counter:
         parts = [counter.count(part) for part in rows.iter_slices(77)]
-    assert pl.concat(parts).equals(count(KINDS["split 0"], rows, max_length=400))
+    assert pl.concat(parts).equals(count(KINDS["gpt2"], rows, max_length=400))
 
 
 def test_extras_and_refusals_are_told_in_their_rows(tokenizer: Any) -> None:
@@ -197,12 +185,11 @@ def test_a_row_of_a_million_characters(tokenizer: Any) -> None:
         lambda inner: inner.add_tokens(["court"]),
     ],
 )
-def test_any_other_tokenizer_reads_whole_texts(change: Any) -> None:
+def test_any_tokenizer_is_counted_as_it_encodes(change: Any) -> None:
     made = tokenizer()
     inner = Tokenizer.from_str(made.backend_tokenizer.to_str())
     change(inner)
     odd = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", chat_template=CHATML)
-    assert not reads_words(odd)
     if getattr(inner.model, "dropout", None) is None:
         rows = frame([talk("the law court <mask> rules", "a court"), talk(*TEXTS, "a")])
         assert counted(odd, rows, max_length=40) == expected(odd, rows, max_length=40)
@@ -211,7 +198,6 @@ def test_any_other_tokenizer_reads_whole_texts(change: Any) -> None:
 def test_special_tokens_may_be_read_as_text() -> None:
     made = tokenizer()
     made.split_special_tokens = True
-    assert not reads_words(made)
     rows = frame([talk("the <s> court", "rules")])
     assert counted(made, rows, max_length=90) == expected(made, rows, max_length=90)
     assert counted(made, rows, max_length=90) != counted(tokenizer(), rows, max_length=90)

@@ -1,8 +1,7 @@
-"""Ingest loses nothing in silence, writes the same bytes twice, and answers bad input with one line."""
+"""Ingest loses nothing in silence and writes the same bytes twice."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,57 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from composer import tables
 from composer.encode import encode
 from composer.errors import SourceError
 from composer.fingerprint import sha256
-from composer.ingest import ingest, opening, reading, samples
-from composer.types import Source
+from composer.ingest import opening, reading, samples
+from tests.composer.ingest.five import FILES, FIVE, check_laws, jsonl, read, run
 
 DATA = Path(__file__).parents[3] / "../shared/data/domains"
-FILES = ("samples.parquet", "instructions.parquet", "dropped.parquet")
-FIVE = [
-    {"messages": [{"role": "user", "content": "The river?"}, {"role": "assistant", "content": "It flows."}]},
-    {"conversations": [{"from": "human", "value": "The court?"}, {"from": "gpt", "value": "It rules."}]},
-    {"instruction": "Divide.", "input": "a cell", "output": "Two cells."},
-    {"prompt": "The bond?", "completion": "It matures."},
-    {"text": "A plain document on leases."},
-]
-
-
-def jsonl(path: Path, rows: list[Any]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def source(path: object, **fields: Any) -> Source:
-    return Source(**{"name": "s", "path": str(path), "domain": "d", **fields})
-
-
-def run(tokenizer: Any, path: object, folder: Path, *, max_length: int = 64, **fields: Any) -> dict[str, Any]:
-    return ingest(source(path, **fields), folder, tokenizer=tokenizer, max_length=max_length)
-
-
-def read(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    schemas = (tables.SAMPLE, tables.INSTRUCTION, tables.DROPPED)
-    made = [tables.read(folder / name, schema) for name, schema in zip(FILES, schemas, strict=True)]
-    return made[0], made[1], made[2]
-
-
-def check_laws(stats: dict[str, Any], folder: Path) -> None:
-    kept, instructions, dropped = read(folder)
-    assert stats["seen"] == stats["kept"] + stats["repaired"] + sum(stats["dropped"].values())
-    assert stats["samples"] == stats["kept"] + stats["repaired"]
-    assert stats["samples"] == len(kept) == sum(stats["shapes"].values()) == sum(stats["licenses"].values())
-    assert stats["dropped"] == dict(sorted(dropped.group_by("reason").len().iter_rows()))
-    assert (stats["n_tokens"], stats["n_loss_tokens"]) == (kept["n_tokens"].sum(), kept["n_loss_tokens"].sum())
-    assert kept["sample_id"].is_unique().all()
-    assert instructions["instruction_id"].is_unique().all()
-    assert set(instructions["instruction_id"]) == set(kept["instruction_id"])
-    assert all(talk[-1]["role"] == "assistant" for talk in kept["messages"])
-    assert pl.read_parquet(folder / "keys.parquet")["key"].bin.size().to_list() == [16] * len(kept)
-    assert sorted(path.name for path in folder.iterdir()) == sorted((*FILES, "keys.parquet"))
 
 
 def test_five_shapes_in_one_file(tokenizer: Any, tmp_path: Path) -> None:
@@ -213,58 +168,6 @@ def test_a_hub_dataset_is_read_like_a_file(tokenizer: Any, tmp_path: Path, monke
     check_laws(stats, tmp_path / "out")
     assert (stats["kept"], stats["dropped"]) == (1, {"duplicate": 2})
     assert asked == [("org/name", {"name": "en", "split": "dev", "revision": "v1"})]
-
-
-def test_a_hub_out_of_reach_is_one_line(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(SourceError, match=r"^sources\.s\.path: cannot load the Hub dataset: .*org/name.*; got org/name; "):
-        run(tokenizer, "org/name", tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "what"),
-    [
-        ("a.jsonl", b"", "no rows; expected a row of a known shape; got an empty source"),
-        ("a.jsonl", b'{"q": 1}\nnot json\n', "no rows; .*got 1 invalid_json, 1 unknown_shape; row 0 reads"),
-        ("a.json", b'{\n"data": []}', "no rows; .*got an empty source"),
-        ("a.parquet", b"PAR1", "no rows; .*got 1 unreadable_file; row 0 reads .*not readable as Parquet"),
-        ("a.jsonl", '{"text": "t"}\n'.encode("utf-16-le"), "no rows; .*2 invalid_json"),
-    ],
-)
-def test_bad_files_are_one_line(tokenizer: Any, tmp_path: Path, name: str, content: bytes, what: str) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(SourceError, match=r"^sources\.s\.path: " + what) as told:
-        run(tokenizer, tmp_path / name, tmp_path / "out")
-    assert "\n" not in str(told.value)
-
-
-def test_a_missing_file_is_one_line(tokenizer: Any, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"^sources\.s\.path: no such file"):
-        run(tokenizer, tmp_path / "none.jsonl", tmp_path / "out")
-
-
-def test_a_file_that_may_not_be_read_is_one_broken_row(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, **_: Any) -> Any:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setitem(reading.READERS, ".csv", refuse)
-    jsonl(tmp_path / "in/a.csv", FIVE)
-    with pytest.raises(SourceError, match=r"no rows; .*got 1 unreadable_file; row 0 reads 'a\.csv: Permission denied'"):
-        run(tokenizer, tmp_path / "in/a.csv", tmp_path / "out")
-    jsonl(tmp_path / "in/b.jsonl", FIVE)
-    stats = run(tokenizer, tmp_path / "in", tmp_path / "both")
-    assert (stats["kept"], stats["dropped"]) == (5, {"unreadable_file": 1})
-
-
-def test_a_named_shape_that_does_not_fit(tokenizer: Any, tmp_path: Path) -> None:
-    path = jsonl(tmp_path / "a.jsonl", FIVE)
-    assert run(tokenizer, path, tmp_path / "one", adapter="alpaca")["dropped"] == {"other_shape": 4}
-    with pytest.raises(SourceError, match="no rows; expected a row of shape alpaca; got 1 other_shape"):
-        run(tokenizer, jsonl(tmp_path / "b.jsonl", FIVE[:1]), tmp_path / "two", adapter="alpaca")
 
 
 def test_a_row_of_a_million_characters(tokenizer: Any, tmp_path: Path) -> None:

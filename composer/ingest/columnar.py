@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from composer import tables
 from composer.ingest.columns import Columns, Mask
 from composer.ingest.files import Block
-from composer.ingest.keys import flat_keys
+from composer.ingest.keys import ROLES, flat_keys
 from composer.ingest.tabular import BESIDE, TALK, tables_of
 from composer.ingest.texts import Texts, arrow
 from composer.types import Source
@@ -38,10 +38,9 @@ _ASKED = {  # shape: what is asked, what it is about, what is answered
     "question_answer": ("question", None, "answer"),
 }
 _ORDER = ("messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "text")
-_WORDS = ("system", "user", "assistant", "tool")
 _PLAIN_TEXT = pl.CompatLevel.oldest()
-_ARROW_WORDS = pl.Series(_WORDS).to_arrow(compat_level=_PLAIN_TEXT)
-_CODE = {word: code for code, word in enumerate(_WORDS)}
+_ARROW_WORDS = pl.Series(ROLES).to_arrow(compat_level=_PLAIN_TEXT)
+_CODE = {word: code for code, word in enumerate(ROLES)}
 
 
 def plain_rows(block: Block, source: Source) -> pl.DataFrame:
@@ -199,7 +198,7 @@ def _part(
     """Return rows with their messages and keys, without those that a repair awaits."""
     import pyarrow as pa
 
-    keys, clean = flat_keys(texts, [_WORDS[code] for code in codes.tolist()], lengths)
+    keys, clean = flat_keys(texts, codes, lengths)
     turns = pa.StructArray.from_arrays([_ARROW_WORDS.take(arrow(codes)), texts.array], ["role", "content"])
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     nothing = pl.Series("asked", [None], dtype=pl.UInt32).new_from_index(0, len(at))

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from composer.ingest.texts import Texts
 
-_BEFORE = {word: f"\x1f{word}\x1e".encode() for word in ("system", "user", "assistant", "tool", "extras")}
-"""What stands before a text; normalised text has neither separator, as both are whitespace to Python."""
+ROLES = ("system", "user", "assistant", "tool")
+_CODE = {role: code for code, role in enumerate((*ROLES, "extras"), start=1)}
+_MIX, _WORD = 0x9E3779B97F4A7C15, 1 << 64  # an odd number, and the words in which it is taken to its powers
 
 
 def normal(text: str) -> str:
@@ -36,27 +37,50 @@ def squeezed(text: str) -> str:
 
 
 def key(messages: Sequence[Mapping[str, str]], extras: str | None = None) -> bytes:
-    """Return the 16 bytes (xxh3-128) of a conversation's normalised text, with its roles and extras."""
+    """Return the 16 bytes (xxh3-128) of a conversation's normalised texts, one after the other, with its extras.
+
+    Who says what is in the seed: ``sum((8 bytes_i + role_i) mix^i)`` over the turns, modulo ``2^64``.
+    """
     import xxhash
 
-    said = b"".join(_BEFORE[message["role"]] + normal(message["content"]).encode() for message in messages)
-    return bytes(xxhash.xxh3_128_digest(said + (_BEFORE["extras"] + extras.encode() if extras else b"")))
+    said = [(message["role"], normal(message["content"]).encode()) for message in messages]
+    said += [("extras", extras.encode())] if extras else []
+    seed = sum((8 * len(text) + _CODE[role]) * pow(_MIX, i, _WORD) for i, (role, text) in enumerate(said)) % _WORD
+    return bytes(xxhash.xxh3_128_digest(b"".join(text for _, text in said), seed))
 
 
-def flat_keys(texts: Texts, roles: Sequence[str], lengths: NDArray[np.int64]) -> tuple[list[bytes], NDArray[np.bool_]]:
-    """Return the keys of conversations whose turns lie one after the other, and whether each is free of control characters."""
+def flat_keys(texts: Texts, roles: NDArray[np.int64], lengths: NDArray[np.int64]) -> tuple[list[bytes], NDArray[np.bool_]]:
+    """Return the keys of conversations whose turns lie one after the other, and whether each is free of control characters.
+
+    ``roles`` are places in :data:`ROLES`; ``lengths`` are turns of each conversation, none of them empty.
+    """
     from xxhash import xxh3_128_digest
 
     ends = np.cumsum(lengths)
+    begins = ends - lengths
+    data, at = texts.spaced
+    sizes, other = np.diff(at), dict[int, bytes]()
+    for place, begin, end in zip(*_stretches(texts.uneven, texts.offsets), strict=True):
+        other[place] = normal(texts.data[begin:end].decode()).encode()
+        sizes[place] = len(other[place])
+    seeds = _seeds(sizes, roles, begins).tolist()
+    found = [xxh3_128_digest(data[a:b], seed) for (a, b), seed in zip(pairwise([0, *at[ends].tolist()]), seeds, strict=True)]
+    for row in np.unique(np.searchsorted(ends, texts.uneven, side="right")).tolist():
+        said = (other[i] if i in other else data[at[i] : at[i + 1]] for i in range(begins[row], ends[row]))
+        found[row] = xxh3_128_digest(b"".join(said), seeds[row])
     clean = np.ones(len(lengths), dtype=np.bool_)
     clean[np.searchsorted(ends, texts.controlled, side="right")] = False
-    data, at = texts.data, texts.offsets.tolist()
-    said = [data[a:b] for a, b in pairwise(at)]
-    for place in texts.unusual.tolist():
-        text = said[place]
-        said[place] = b" ".join(text.split()) if text.isascii() else normal(text.decode()).encode()
-    stream = [b""] * (2 * len(said))
-    stream[0::2] = [_BEFORE[role] for role in roles]
-    stream[1::2] = said
-    stops = (2 * ends).tolist()
-    return [xxh3_128_digest(b"".join(stream[a:b])) for a, b in pairwise([0, *stops])], clean
+    return found, clean
+
+
+def _stretches(places: NDArray[np.int64], offsets: NDArray[np.int64]) -> tuple[list[int], list[int], list[int]]:
+    return places.tolist(), offsets[places].tolist(), offsets[places + 1].tolist()
+
+
+def _seeds(sizes: NDArray[np.int64], roles: NDArray[np.int64], begins: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Return the seed of each conversation (see :func:`key`)."""
+    n = len(sizes)
+    turn = np.arange(n) - np.repeat(begins, np.diff(np.append(begins, n)))
+    powers = np.array([pow(_MIX, i, _WORD) for i in range(int(turn.max(initial=0)) + 1)], dtype=np.uint64)
+    terms = (8 * sizes + roles + 1).astype(np.uint64) * powers[turn]
+    return np.add.reduceat(terms, begins) if n else np.zeros(0, dtype=np.uint64)

@@ -6,14 +6,17 @@ whatever the number of threads. Every so many rows become a part on disk; a run 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import stat
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,8 +35,10 @@ from composer.ingest.opening import ending
 from composer.progress import bar
 from composer.types import Source
 
-PART = 40_000
+PART = 20_000
 """Raw rows after which a part is written: what a stopped run may have to do again."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 GROUP = 20_000  # rows of a row group
 
@@ -54,6 +59,7 @@ def read(source: Source, folder: Path, *, columnar: bool = True) -> dict[str, An
     SourceError
         Where the source is missing, or a file changes while it is read.
     """
+    _keep_freed_memory()
     folder.mkdir(parents=True, exist_ok=True)
     state = _State.resumed(folder, source)
     blocks = islice(blocks_of(source), state.blocks, None)
@@ -238,6 +244,19 @@ def _file(path: Path, source: Source) -> Iterator[Block]:
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         hint = "wait until it is written, then run again"
         raise SourceError("the file changed while it was read", where=where, got=str(path), hint=hint)
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Let glibc keep what is freed, as it does by itself once large blocks were freed; elsewhere do nothing.
+
+    Blocks come and go in pieces of some megabytes, and giving each back to the system and taking it again, page by page, is a
+    tenth of the work.
+    """
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 64 << 20)
 
 
 def _threads() -> int:

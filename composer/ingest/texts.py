@@ -10,13 +10,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from composer.ingest.turns import CONTROL
-
-_SPACE = 32
+_TAB, _NEWLINE, _RETURN, _SPACE, _ASCII = 9, 10, 13, 32, 127
 _FIRST, _LAST = 33, 126  # the printable ASCII characters but the space
 _BLANKS = b"\xe1\xe2\xe3"  # first bytes of white space beyond Latin-1, and of other characters
 _IS_INK = np.array([_FIRST <= i <= _LAST or (0xC3 <= i <= 0xF4 and i not in _BLANKS) for i in range(256)])
-_IS_CONTROL = np.array([bool(CONTROL.match(chr(i))) for i in range(128)] + [False] * 128)
 
 
 @dataclass(frozen=True)
@@ -26,8 +23,8 @@ class Texts:
     Examples
     --------
     >>> texts = Texts.of(pl.Series(["plain", "two  spaces", "a\\x00b"]))
-    >>> texts.unusual.tolist(), texts.controlled.tolist()
-    ([1, 2], [2])
+    >>> texts.spaced[0], texts.controlled.tolist()
+    (b'plaintwo spacesa\\x00b', [2])
     """
 
     array: Any  # pa.LargeStringArray
@@ -58,29 +55,37 @@ class Texts:
     def _bytes(self) -> NDArray[np.uint8]:
         return np.frombuffer(self.data, dtype=np.uint8)
 
-    @cached_property
-    def _odd(self) -> NDArray[np.int64]:
-        """Places of bytes that are neither printable ASCII nor a space."""
-        return np.flatnonzero((self._bytes - np.uint8(_SPACE)) > _LAST - _SPACE)
-
     def _texts_at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.unique(np.searchsorted(self.offsets[1:], places, side="right"))
 
     @cached_property
     def controlled(self) -> NDArray[np.int64]:
         """Which texts hold a control character."""
-        return self._texts_at(self._odd[_IS_CONTROL[self._bytes[self._odd]]])
+        data = self._bytes
+        is_control = (data < _SPACE) & (data != _TAB) & (data != _NEWLINE) & (data != _RETURN)
+        return self._texts_at(np.flatnonzero(is_control))
 
     @cached_property
-    def unusual(self) -> NDArray[np.int64]:
-        """Which texts are not printable ASCII, or have a run of spaces or a space at an end."""
-        is_space = self._bytes == _SPACE
-        runs = np.flatnonzero(is_space[1:] & is_space[:-1])
-        begins, ends = self.offsets[:-1], self.offsets[1:]
-        full = ends > begins
-        edge = np.zeros(len(begins), dtype=np.bool_)
-        edge[full] = is_space[begins[full]] | is_space[ends[full] - 1]
-        return np.union1d(self._texts_at(np.concatenate([self._odd, runs])), np.flatnonzero(edge))
+    def spaced(self) -> tuple[bytes, NDArray[np.int64]]:
+        """All bytes with each run of ASCII white space as one space, none at the beginning of a text, and where texts begin."""
+        data = self._bytes
+        is_white = (data == _SPACE) | (data - np.uint8(_TAB) <= _RETURN - _TAB)
+        follows = np.empty_like(is_white)
+        follows[1:] = is_white[:-1]
+        follows[self.offsets[:-1][np.diff(self.offsets) > 0]] = True  # a text begins as if white space stood before it
+        follows &= is_white
+        out, gone = np.where(is_white, np.uint8(_SPACE), data), np.flatnonzero(follows)
+        if len(gone):
+            out = out[~follows]
+        return out.tobytes(), self.offsets - np.searchsorted(gone, self.offsets)
+
+    @cached_property
+    def uneven(self) -> NDArray[np.int64]:
+        """Which texts are not in their normal form when they are spaced: not ASCII, or with white space at their end."""
+        data, at = self.spaced
+        last = np.frombuffer(data, dtype=np.uint8)[np.maximum(at[1:] - 1, 0)] if data else np.zeros(len(at) - 1, dtype=np.uint8)
+        ragged = np.flatnonzero((last == _SPACE) & (np.diff(at) > 0))
+        return np.union1d(self._texts_at(np.flatnonzero(self._bytes > _ASCII)), ragged)
 
     def says(self, which: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return whether each of the chosen texts surely has, in its first bytes, a character that is not white space.
@@ -97,10 +102,6 @@ class Texts:
             if found.all():
                 break
         return found
-
-    def at(self, which: NDArray[np.int64]) -> list[str]:
-        """Return the chosen texts."""
-        return list(self.array.take(arrow(which)).to_pylist())
 
 
 def arrow(values: NDArray[Any]) -> Any:

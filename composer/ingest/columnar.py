@@ -76,8 +76,8 @@ def _plain(table: Any, places: NDArray[np.uint64], source: Source) -> pl.DataFra
     rows = pl.concat([part.frame for part in parts])
     rows = rows[order] if len(parts) > 1 else rows
     at = at[order]
-    found = [pl.Series("row", places[at]), *rows.get_columns(), _license(columns, source, at)]
-    return pl.DataFrame({column.name: column for column in found}).select(list(PLAIN))
+    *said, key = rows.get_columns()
+    return pl.DataFrame([pl.Series("row", places[at]), *said, _license(columns, source, at), key])
 
 
 def _wanted(columns: Columns, source: Source) -> Mask:
@@ -169,9 +169,10 @@ def _talk(columns: Columns, is_it: Mask, shape: str) -> _Part | None:
     if not len(at):
         return None
     turns, lengths = columns.array(column).take(arrow(at)).flatten(), lengths[at]
-    word = pl.Series(pc.index_in(turns.field(role), value_set=pl.Series(list(words)).to_arrow(compat_level=_PLAIN_TEXT)))
+    speakers = pl.Series(list(words)).to_arrow(compat_level=_PLAIN_TEXT)
+    word = pl.Series(pc.fill_null(pc.index_in(turns.field(role), value_set=speakers), len(words)))
     known = np.array([*(_CODE[each] for each in words.values()), -1])
-    codes = known[word.fill_null(len(words)).to_numpy()]
+    codes = known[word.to_numpy()]
     codes = np.where(pl.Series(turns.field(content).is_null()).to_numpy(), -1, codes)
     texts = Texts.of(turns.field(content))
     good = _is_conversation(codes, texts, lengths)

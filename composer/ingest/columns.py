@@ -54,6 +54,7 @@ class Columns:
     def lengths(self, name: str) -> NDArray[np.int64]:
         """Return how long each text or list of a column is."""
         array = self.array(name)
-        if hasattr(array, "value_lengths"):
-            return np.asarray(pl.Series(array.value_lengths()).fill_null(0).to_numpy(), dtype=np.int64)
-        return np.diff(self.texts(name).offsets)
+        if not hasattr(array, "value_lengths"):
+            return np.diff(self.texts(name).offsets)
+        lengths = np.diff(pl.Series(array.offsets).to_numpy().astype(np.int64))
+        return np.where(self.valid(name), lengths, 0)

@@ -54,7 +54,7 @@ class Judged:
 
     def shifted(self, n: int) -> Judged:
         """Return the block with its rows numbered from n on."""
-        rows, lost = (each.with_columns(each["row"] + n) for each in (self.rows, self.lost))
+        rows, lost = (each.clone().replace_column(0, each["row"] + n) for each in (self.rows, self.lost))
         return Judged(self.size, rows, lost)
 
 

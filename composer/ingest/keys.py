@@ -61,7 +61,7 @@ def flat_keys(texts: Texts, roles: NDArray[np.int64], lengths: NDArray[np.int64]
     data, at = texts.spaced
     sizes, other = np.diff(at), dict[int, bytes]()
     for place, begin, end in zip(*_stretches(texts.uneven, texts.offsets), strict=True):
-        other[place] = normal(texts.data[begin:end].decode()).encode()
+        other[place] = normal(texts.text(begin, end)).encode()
         sizes[place] = len(other[place])
     seeds = _seeds(sizes, roles, begins).tolist()
     found = [xxh3_128_digest(data[a:b], seed) for (a, b), seed in zip(pairwise([0, *at[ends].tolist()]), seeds, strict=True)]

@@ -42,7 +42,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 GROUP = 20_000  # rows of a row group
 
-_REPEATED = ["shape", "messages.list.element.role", "license", "repairs.list.element", "source", "reason"]
+_AS_IT_IS: dict[str, Any] = {
+    "write_statistics": False,
+    "use_dictionary": ["shape", "messages.list.element.role", "license", "repairs.list.element", "source", "reason"],
+}
 
 
 def read(source: Source, folder: Path, *, columnar: bool = True) -> dict[str, Any]:
@@ -221,8 +224,8 @@ def _write_part(folder: Path, part: int, held: list[Judged], name: str) -> None:
     for frame, kind in ((kept, "rows"), (lost, "dropped")):
         aside = folder / f".{kind}-{part:05}.aside"
         table = frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
-        # Parts are read once and removed: a light compression, and no dictionary of texts that hardly repeat.
-        pq.write_table(table, aside, compression="zstd", compression_level=1, row_group_size=GROUP, use_dictionary=_REPEATED)
+        # Parts are read once and removed: a light compression, no statistics, no dictionary of texts that hardly repeat.
+        pq.write_table(table, aside, compression="zstd", compression_level=1, row_group_size=GROUP, **_AS_IT_IS)
         aside.replace(folder / f"{kind}-{part:05}.parquet")
     record = {
         "blocks": len(held), "rows": sum(each.size for each in held), "filtered": sum(each.filtered for each in held),

@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 _TAB, _NEWLINE, _RETURN, _SPACE, _ASCII = 9, 10, 13, 32, 127
+_TO_SPACES = bytes(_SPACE if _TAB <= i <= _RETURN else i for i in range(256))
 _FIRST, _LAST = 33, 126  # the printable ASCII characters but the space
 _BLANKS = b"\xe1\xe2\xe3"  # first bytes of white space beyond Latin-1, and of other characters
 _IS_INK = np.array([_FIRST <= i <= _LAST or (0xC3 <= i <= 0xF4 and i not in _BLANKS) for i in range(256)])
@@ -46,14 +47,13 @@ class Texts:
         return np.asarray(mine - mine[0])
 
     @cached_property
-    def data(self) -> bytes:
-        """The bytes of all texts."""
-        first = int(np.frombuffer(self.array.buffers()[1], dtype=np.int64)[self.array.offset])
-        return bytes(memoryview(self.array.buffers()[2] or b"")[first : first + int(self.offsets[-1])])
-
-    @cached_property
     def _bytes(self) -> NDArray[np.uint8]:
-        return np.frombuffer(self.data, dtype=np.uint8)
+        first = int(np.frombuffer(self.array.buffers()[1], dtype=np.int64)[self.array.offset])
+        return np.frombuffer(self.array.buffers()[2] or b"", dtype=np.uint8)[first : first + int(self.offsets[-1])]
+
+    def text(self, begin: int, end: int) -> str:
+        """Return the text between two places."""
+        return self._bytes[begin:end].tobytes().decode()
 
     def _texts_at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.unique(np.searchsorted(self.offsets[1:], places, side="right"))
@@ -68,16 +68,15 @@ class Texts:
     @cached_property
     def spaced(self) -> tuple[bytes, NDArray[np.int64]]:
         """All bytes with each run of ASCII white space as one space, none at the beginning of a text, and where texts begin."""
-        data = self._bytes
-        is_white = (data == _SPACE) | (data - np.uint8(_TAB) <= _RETURN - _TAB)
+        data = self._bytes.tobytes().translate(_TO_SPACES)
+        every = np.frombuffer(data, dtype=np.uint8)
+        is_white = every == _SPACE
         follows = np.empty_like(is_white)
         follows[1:] = is_white[:-1]
         follows[self.offsets[:-1][np.diff(self.offsets) > 0]] = True  # a text begins as if white space stood before it
         follows &= is_white
-        out, gone = np.where(is_white, np.uint8(_SPACE), data), np.flatnonzero(follows)
-        if len(gone):
-            out = out[~follows]
-        return out.tobytes(), self.offsets - np.searchsorted(gone, self.offsets)
+        gone = np.flatnonzero(follows)
+        return (every[~follows].tobytes() if len(gone) else data), self.offsets - np.searchsorted(gone, self.offsets)
 
     @cached_property
     def uneven(self) -> NDArray[np.int64]:

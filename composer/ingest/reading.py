@@ -138,7 +138,7 @@ class _State:
     samples: int = 0
     keys: set[bytes] = field(default_factory=set)
     held: list[Judged] = field(default_factory=list)
-    writing: deque[Future[None]] = field(default_factory=deque)
+    writing: Future[None] | None = None
 
     @classmethod
     def resumed(cls, folder: Path, source: Source) -> _State:
@@ -173,13 +173,15 @@ class _State:
         """Write what is left, and wait for what is being written."""
         if self.held or not self.part:
             self._write(pool)
-        while self.writing:
-            self.writing.popleft().result()
+        self._wait()
+
+    def _wait(self) -> None:
+        if self.writing is not None:
+            self.writing.result()
 
     def _write(self, pool: ThreadPoolExecutor) -> None:
-        while len(self.writing) >= 2:
-            self.writing.popleft().result()
-        self.writing.append(pool.submit(_write_part, self.folder, self.part, self.held, self.source.name))
+        self._wait()  # a part is complete only when those before it are
+        self.writing = pool.submit(_write_part, self.folder, self.part, self.held, self.source.name)
         self.part, self.held = self.part + 1, []
 
 

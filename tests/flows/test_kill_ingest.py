@@ -101,7 +101,7 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_twenty_kills_change_nothing(world: Path) -> None:
     whole, store = Store(world / "whole"), Store(world / "store")
     finish(start(world, "whole"))

@@ -26,7 +26,7 @@ from composer.errors import StoreError
 COLUMNS = ("sample_id", "messages", "license", "source_revision", "extras")
 """What an exported row takes from its sample; ``sample_id`` proves that it is the right one."""
 
-CHUNK = 64 << 20
+CHUNK = 32 << 20
 """Bytes of content that one reader holds while it fills the buckets; two read at a time."""
 
 BUCKET = 128 << 20
@@ -140,12 +140,13 @@ class Content:
         """Write a chunk's rows in the order of the output, one record batch per bucket."""
         import pyarrow as pa
 
-        held = self._read(chunk.start, chunk.stop)
-        at = pl.Series(rows[chunk.wanted] - np.uint32(chunk.start))
+        found = self._read(chunk.start, chunk.stop)[pl.Series(rows[chunk.wanted] - np.uint32(chunk.start))]
+        # Plain strings lie one after the other, so that a part has its own bytes, where views would bring the whole chunk's.
+        table = found.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
         with pa.OSFile(str(self._part(chunk)), "wb") as bare, pa.BufferedOutputStream(bare, 1 << 20) as file:
-            writer = pa.ipc.new_file(file, _batch(held[:0]).schema)
+            writer = pa.ipc.new_file(file, table.schema)
             for start, stop in pairwise(np.searchsorted(chunk.wanted, edges).tolist()):
-                writer.write_batch(_batch(held[at[start:stop]]))
+                writer.write_batch(_batch(table.slice(start, stop - start)))
             writer.close()
 
     def _bucket(self, number: int, chunks: Sequence[_Chunk], edges: Places) -> tuple[pl.DataFrame, pl.Series]:
@@ -196,11 +197,9 @@ def _prefetched(load: Any, buckets: Sequence[Sequence[int]]) -> Iterator[pl.Data
                 yield held[at[start - cuts[0] : stop - cuts[0]]]
 
 
-def _batch(frame: pl.DataFrame) -> Any:
-    """Return a frame as a record batch of plain strings: it holds its own bytes, where views would bring their neighbours'."""
+def _batch(table: Any) -> Any:
     import pyarrow as pa
 
-    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     return (table.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)])[0]
 
 

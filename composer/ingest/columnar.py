@@ -44,7 +44,7 @@ _CODE = {word: code for code, word in enumerate(ROLES)}
 
 
 def plain_rows(block: Block, source: Source) -> pl.DataFrame:
-    """Return the PLAIN rows of a block, in order; the rows that are missing are for the row-by-row path."""
+    """Return the PLAIN rows of a block, in any order; the rows that are missing are for the row-by-row path."""
     import pyarrow as pa
 
     if source.columns or source.roles:
@@ -72,11 +72,7 @@ def _plain(table: Any, places: NDArray[np.uint64], source: Source) -> pl.DataFra
     if not parts:
         return pl.DataFrame(schema=pl.Schema(PLAIN))
     at = np.concatenate([part.at for part in parts])
-    order = np.argsort(at, kind="stable")
-    rows = pl.concat([part.frame for part in parts])
-    rows = rows[order] if len(parts) > 1 else rows
-    at = at[order]
-    *said, key = rows.get_columns()
+    *said, key = pl.concat([part.frame for part in parts]).get_columns()
     return pl.DataFrame([pl.Series("row", places[at]), *said, _license(columns, source, at), key])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from composer.ingest.texts import Texts
+from composer.ingest.texts import Texts, numbers
 
 Mask = NDArray[np.bool_]
 
@@ -21,15 +21,16 @@ class Columns:
     """The columns of a table, looked at as masks and texts."""
 
     def __init__(self, table: Any) -> None:
-        self._table, self._texts, self.n = table, dict[str, Texts](), int(table.num_rows)
+        columns = zip(table.column_names, table.columns, strict=True)
+        self._arrays = {name: c.chunk(0) if c.num_chunks == 1 else c.combine_chunks() for name, c in columns}
+        self._texts, self.n = dict[str, Texts](), int(table.num_rows)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._table.column_names
+        return name in self._arrays
 
     def array(self, name: str) -> Any:
         """Return a column as one Arrow array."""
-        column = self._table.column(name)
-        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        return self._arrays[name]
 
     def series(self, name: str) -> pl.Series:
         """Return a column of texts."""
@@ -37,9 +38,13 @@ class Columns:
 
     def valid(self, name: str) -> Mask:
         """Return where a column has a value; nowhere, where there is none."""
-        if name not in self:
+        array = self._arrays.get(name)
+        if array is None or array.null_count == self.n:
             return np.zeros(self.n, dtype=np.bool_)
-        return np.asarray(pl.Series(self.array(name).is_valid()).to_numpy())
+        if not array.null_count:
+            return np.ones(self.n, dtype=np.bool_)
+        bits = np.unpackbits(np.frombuffer(array.buffers()[0], dtype=np.uint8), bitorder="little")
+        return bits[array.offset : array.offset + self.n].astype(np.bool_)
 
     def texts(self, name: str) -> Texts:
         """Return a column's texts."""
@@ -56,5 +61,4 @@ class Columns:
         array = self.array(name)
         if not hasattr(array, "value_lengths"):
             return np.diff(self.texts(name).offsets)
-        lengths = np.diff(pl.Series(array.offsets).to_numpy().astype(np.int64))
-        return np.where(self.valid(name), lengths, 0)
+        return np.where(self.valid(name), np.diff(numbers(array.offsets)), 0)

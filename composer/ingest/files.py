@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from composer.ingest.csv_rows import csv_rows
 from composer.ingest.json_array import array_rows
@@ -24,7 +25,10 @@ from composer.ingest.texts import arrow
 ROWS = 2_000
 """Rows of a block, where they are cut off one by one."""
 
+Places = NDArray[np.int64]
+
 _ARROW_ROWS = 8_192
+_OPEN, _NEWLINE = b"{\n"
 _WRAPPERS = ("data", "rows", "train", "examples", "items", "samples")
 
 
@@ -41,18 +45,32 @@ class Block(Protocol):
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines of JSON that are not parsed yet; none is blank."""
+    """Lines of JSON that are not parsed yet: where each begins and ends in the bytes that hold them; none is blank."""
 
-    lines: list[bytes]
+    data: bytes
+    begins: Places
+    ends: Places
+
+    @classmethod
+    def of(cls, data: bytes) -> Lines:
+        """Return the lines of some text but those that are blank."""
+        begins, ends = _stretches(data)
+        heads = np.frombuffer(data, dtype=np.uint8)[begins]
+        blank = [i for i in np.flatnonzero(heads != _OPEN).tolist() if data[begins[i] : ends[i]].isspace()]
+        if not blank:
+            return cls(data, begins, ends)
+        kept = zip(np.delete(begins, blank).tolist(), np.delete(ends, blank).tolist(), strict=True)
+        text = b"\n".join(data[begin:end] for begin, end in kept)
+        return cls(text, *_stretches(text))
 
     @property
     def size(self) -> int:
         """How many lines there are."""
-        return len(self.lines)
+        return len(self.begins)
 
     def values(self, which: Sequence[int]) -> list[object]:
         """Parse the chosen lines."""
-        return [parse(self.lines[i]) for i in which]
+        return [parse(self.data[self.begins[i] : self.ends[i]]) for i in which]
 
 
 @dataclass(frozen=True)
@@ -98,10 +116,11 @@ def jsonl(path: Path, *, encoding: str) -> Iterator[Block]:
     held = b""
     try:
         for chunk in chunks(path, encoding=encoding):
-            text = held + chunk
-            end = text.rfind(b"\n") + 1
-            held = text[end:]
-            yield from _lines(text[:end])
+            end = chunk.rfind(b"\n") + 1
+            if end:
+                yield from _lines(held + chunk[:end])
+                held = b""
+            held += chunk[end:]
     except TruncatedError as error:
         yield _lost("truncated_file", f"{path.name}: {error}: {held[:200].decode(errors='replace')}")
     else:
@@ -187,11 +206,17 @@ def _lost(reason: str, text: str) -> Rows:
 
 
 def _lines(text: bytes) -> Iterator[Block]:
-    lines = list(filter(None, text.split(b"\n")))
-    if any(map(bytes.isspace, lines)):
-        lines = [line for line in lines if not line.isspace()]
-    if lines:
-        yield Lines(lines)
+    lines = Lines.of(text)
+    if lines.size:
+        yield lines
+
+
+def _stretches(data: bytes) -> tuple[Places, Places]:
+    """Return where the lines begin and end that hold anything."""
+    breaks = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == _NEWLINE)
+    begins, ends = np.append(0, breaks + 1), np.append(breaks, len(data))
+    held = ends > begins
+    return begins[held], ends[held]
 
 
 def _blocks(rows: Iterator[object]) -> Iterator[Block]:

@@ -41,7 +41,7 @@ LOST: tables.Schema = {"row": pl.UInt64, "reason": pl.String, "text": pl.String}
 
 @dataclass(frozen=True)
 class Judged:
-    """A block's rows: those that could be read (ROW) and those that are dropped (LOST), each in order."""
+    """A block's rows: those that could be read (ROW), in any order, and those that are dropped (LOST), in order."""
 
     size: int
     rows: pl.DataFrame
@@ -76,7 +76,7 @@ def judge(block: Block, source: Source, *, columnar: bool = True) -> Judged:
     if len(plain):
         beside = [_NO_EXTRAS.new_from_index(0, len(plain)), _NO_REPAIRS.new_from_index(0, len(plain))]
         plain = plain.hstack(beside)
-        read = pl.concat([plain, read]).sort("row") if rows else plain
+        read = pl.concat([plain, read]) if rows else plain
     return Judged(block.size, read, pl.DataFrame(lost, schema=pl.Schema(LOST)))
 
 

@@ -90,6 +90,9 @@ def _read(stream: _Stream) -> Iterator[bytes]:
     held = bytearray()
     try:
         while piece := stream.read(CHUNK):
+            if len(piece) == CHUNK and not held:
+                yield piece
+                continue
             held += piece
             if len(held) >= CHUNK:
                 yield bytes(held)

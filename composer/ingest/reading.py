@@ -21,7 +21,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from composer import tables
@@ -31,6 +30,7 @@ from composer.ingest import hub
 from composer.ingest.files import READERS, Block, unreadable
 from composer.ingest.judging import EXCERPT, LOST, ROW, Judged, judge
 from composer.ingest.location import Dataset, Files, locate
+from composer.ingest.met import Met
 from composer.ingest.opening import ending
 from composer.progress import bar
 from composer.types import Source
@@ -136,7 +136,7 @@ class _State:
     blocks: int = 0
     rows: int = 0
     samples: int = 0
-    keys: set[bytes] = field(default_factory=set)
+    keys: Met = field(default_factory=Met)
     held: list[Judged] = field(default_factory=list)
     writing: Future[None] | None = None
 
@@ -147,7 +147,7 @@ class _State:
         while (path := folder / f"part-{state.part:05}.json").is_file():
             known = json.loads(path.read_text(encoding="utf-8"))
             keys = pl.read_parquet(folder / f"rows-{state.part:05}.parquet", columns=["key"])["key"].to_list()
-            state.keys.update(keys)
+            state.keys.add(keys)
             state.part, state.blocks, state.rows = state.part + 1, state.blocks + known["blocks"], state.rows + known["rows"]
             state.samples += len(keys)
         return state
@@ -185,18 +185,16 @@ class _State:
         self.part, self.held = self.part + 1, []
 
 
-def _once(judged: Judged, keys: set[bytes]) -> Judged:
-    """Return a block with the copies of rows that came before among its lost rows; ``keys`` learns the new ones."""
-    first = []
-    for key in judged.rows["key"].to_list():
-        first.append(key not in keys)
-        keys.add(key)
-    if all(first):
-        return judged
-    is_first = np.array(first)
+def _once(judged: Judged, keys: Met) -> Judged:
+    """Return a block in order, the copies of rows that came before among its lost rows; ``keys`` learns the new ones."""
+    order = judged.rows["row"].arg_sort()
+    is_first, places = keys.add(judged.rows["key"].gather(order).to_list()), order.to_numpy()
+    rows = judged.rows[places[is_first]]
+    if is_first.all():
+        return Judged(judged.size, rows, judged.lost)
     text = pl.struct("messages").struct.json_encode().str.head(EXCERPT)
-    copies = judged.rows[np.flatnonzero(~is_first)].select("row", pl.lit("duplicate").alias("reason"), text.alias("text"))
-    return Judged(judged.size, judged.rows[np.flatnonzero(is_first)], pl.concat([judged.lost, copies]).sort("row"))
+    copies = judged.rows[places[~is_first]].select("row", pl.lit("duplicate").alias("reason"), text.alias("text"))
+    return Judged(judged.size, rows, pl.concat([judged.lost, copies]).sort("row"))
 
 
 def _up_to(judged: Judged, n: int, *, begins: int) -> Judged:

@@ -10,10 +10,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-_TAB, _NEWLINE, _RETURN, _SPACE, _ASCII = 9, 10, 13, 32, 127
-_TO_SPACES = bytes(_SPACE if _TAB <= i <= _RETURN else i for i in range(256))
+_TAB, _RETURN, _SPACE, _ASCII = 9, 13, 32, 127
+_VERTICAL = np.array([11, 12], dtype=np.uint8)  # vertical tab and form feed
 _FIRST, _LAST = 33, 126  # the printable ASCII characters but the space
 _BLANKS = b"\xe1\xe2\xe3"  # first bytes of white space beyond Latin-1, and of other characters
+# Bytes that follow, and first bytes of U+00C0 to U+02FF and U+4000 to U+9FFF: no white space, and nothing that NFC changes.
+_IS_EVEN = np.array([0x80 <= i <= 0xBF or 0xC3 <= i <= 0xCB or 0xE4 <= i <= 0xE9 for i in range(256)])
+_FEW = 256  # bytes for one that goes
+_MARK, _N_MARKS = b"\xe2\x80\x90", 24
 _IS_INK = np.array([_FIRST <= i <= _LAST or (0xC3 <= i <= 0xF4 and i not in _BLANKS) for i in range(256)])
 
 
@@ -59,32 +63,45 @@ class Texts:
         return np.unique(np.searchsorted(self.offsets[1:], places, side="right"))
 
     @cached_property
+    def _low(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where ASCII white space stands that is no space, and where control characters stand."""
+        places = np.flatnonzero(self._bytes < _SPACE)
+        is_white = self._bytes[places] - np.uint8(_TAB) <= _RETURN - _TAB
+        return places[is_white], places[~is_white]
+
+    @cached_property
     def controlled(self) -> NDArray[np.int64]:
-        """Which texts hold a control character."""
-        data = self._bytes
-        is_control = (data < _SPACE) & (data != _TAB) & (data != _NEWLINE) & (data != _RETURN)
-        return self._texts_at(np.flatnonzero(is_control))
+        """Which texts hold a control character, tabs and what breaks a line not counted."""
+        white, control = self._low
+        return self._texts_at(np.append(control, white[np.isin(self._bytes[white], _VERTICAL)]))
 
     @cached_property
     def spaced(self) -> tuple[bytes, NDArray[np.int64]]:
         """All bytes with each run of ASCII white space as one space, none at the beginning of a text, and where texts begin."""
-        data = self._bytes.tobytes().translate(_TO_SPACES)
-        every = np.frombuffer(data, dtype=np.uint8)
+        every = self._bytes.copy()
+        every[self._low[0]] = _SPACE
         is_white = every == _SPACE
         follows = np.empty_like(is_white)
         follows[1:] = is_white[:-1]
         follows[self.offsets[:-1][np.diff(self.offsets) > 0]] = True  # a text begins as if white space stood before it
         follows &= is_white
         gone = np.flatnonzero(follows)
-        return (every[~follows].tobytes() if len(gone) else data), self.offsets - np.searchsorted(gone, self.offsets)
+        return _without(every, gone), self.offsets - np.searchsorted(gone, self.offsets)
 
     @cached_property
     def uneven(self) -> NDArray[np.int64]:
-        """Which texts are not in their normal form when they are spaced: not ASCII, or with white space at their end."""
+        """Which texts may not be in their normal form when they are spaced: for their end, or for a character beyond ASCII."""
         data, at = self.spaced
         last = np.frombuffer(data, dtype=np.uint8)[np.maximum(at[1:] - 1, 0)] if data else np.zeros(len(at) - 1, dtype=np.uint8)
         ragged = np.flatnonzero((last == _SPACE) & (np.diff(at) > 0))
-        return np.union1d(self._texts_at(np.flatnonzero(self._bytes > _ASCII)), ragged)
+        beyond = np.flatnonzero(self._bytes > _ASCII)
+        beyond = beyond[~_IS_EVEN[self._bytes[beyond]]]
+        return np.union1d(self._texts_at(beyond[~self._is_mark(beyond)]), ragged)
+
+    def _is_mark(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return where one of the dashes and quotation marks stands that are neither white nor composed (U+2010 to U+2027)."""
+        first, second, third = (self._bytes[np.minimum(places + i, len(self._bytes) - 1)] for i in range(3))
+        return np.asarray((first == _MARK[0]) & (second == _MARK[1]) & (third - np.uint8(_MARK[2]) < _N_MARKS))
 
     def says(self, which: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return whether each of the chosen texts surely has, in its first bytes, a character that is not white space.
@@ -103,6 +120,20 @@ class Texts:
         return found
 
 
+def _without(every: NDArray[np.uint8], gone: NDArray[np.int64]) -> bytes:
+    """Return the bytes but those at some places: what lies between a few places is joined, many are masked."""
+    if len(gone) * _FEW > len(every):
+        return np.delete(every, gone).tobytes()
+    data, places = every.data, gone.tolist()
+    return b"".join(data[a:b] for a, b in zip([0, *(i + 1 for i in places)], [*places, len(data)], strict=True))
+
+
 def arrow(values: NDArray[Any]) -> Any:
     """Return an Arrow array of numbers, by way of polars: pyarrow's own way imports pandas, for a second and 80 MB."""
     return pl.Series(values).to_arrow()
+
+
+def numbers(array: Any) -> NDArray[Any]:
+    """Return the whole numbers of an Arrow array without nulls; pyarrow's own way imports pandas as well."""
+    every = np.frombuffer(array.buffers()[1], dtype=np.dtype(str(array.type)))
+    return every[array.offset : array.offset + len(array)]

@@ -141,8 +141,9 @@ def survivors(name: str, pieces: list[bytes], which: int, changes: Edits) -> tup
 
 
 def harmless(before: bytes, after: bytes, syntax: bytes) -> bool:
-    """Return whether an edit left the format's own characters as they were."""
-    return [byte for byte in before if byte in syntax] == [byte for byte in after if byte in syntax]
+    """Return whether an edit left the format's own characters as they were, and at the end where one stood there."""
+    ends = before[-1] not in syntax or before[-1:] == after[-1:]
+    return ends and [byte for byte in before if byte in syntax] == [byte for byte in after if byte in syntax]
 
 
 @settings(max_examples=40, deadline=None)

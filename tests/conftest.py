@@ -11,7 +11,7 @@ import pytest
 import yaml
 from hypothesis import settings
 
-# The same examples on every run, so that a commit is judged by what it changes; pytest --hypothesis-profile=explore draws new ones.
+# The same examples on every run, so that a commit is judged by what it changes; --hypothesis-profile=explore draws new ones.
 settings.register_profile("same", derandomize=True)
 settings.register_profile("explore", derandomize=False, print_blob=True)
 settings.load_profile("same")

@@ -52,16 +52,16 @@ class Lines:
     ends: Places
 
     @classmethod
-    def of(cls, data: bytes) -> Lines:
-        """Return the lines of some text but those that are blank."""
-        begins, ends = _stretches(data)
+    def of(cls, data: bytes, stop: int) -> Lines:
+        """Return the lines of some text, up to one of its places, but those that are blank."""
+        begins, ends = _stretches(data, stop)
         heads = np.frombuffer(data, dtype=np.uint8)[begins]
         blank = [i for i in np.flatnonzero(heads != _OPEN).tolist() if data[begins[i] : ends[i]].isspace()]
         if not blank:
             return cls(data, begins, ends)
         kept = zip(np.delete(begins, blank).tolist(), np.delete(ends, blank).tolist(), strict=True)
         text = b"\n".join(data[begin:end] for begin, end in kept)
-        return cls(text, *_stretches(text))
+        return cls(text, *_stretches(text, len(text)))
 
     @property
     def size(self) -> int:
@@ -116,15 +116,14 @@ def jsonl(path: Path, *, encoding: str) -> Iterator[Block]:
     held = b""
     try:
         for chunk in chunks(path, encoding=encoding):
-            end = chunk.rfind(b"\n") + 1
+            end, held = chunk.rfind(b"\n") + 1, held + chunk
             if end:
-                yield from _lines(held + chunk[:end])
-                held = b""
-            held += chunk[end:]
+                yield from _lines(held, len(held) - len(chunk) + end)
+                held = chunk[end:]
     except TruncatedError as error:
         yield _lost("truncated_file", f"{path.name}: {error}: {held[:200].decode(errors='replace')}")
     else:
-        yield from _lines(held)
+        yield from _lines(held, len(held))
 
 
 def json_file(path: Path, *, encoding: str) -> Iterator[Block]:
@@ -205,16 +204,16 @@ def _lost(reason: str, text: str) -> Rows:
     return Rows([Broken(reason, text)])
 
 
-def _lines(text: bytes) -> Iterator[Block]:
-    lines = Lines.of(text)
+def _lines(text: bytes, stop: int) -> Iterator[Block]:
+    lines = Lines.of(text, stop)
     if lines.size:
         yield lines
 
 
-def _stretches(data: bytes) -> tuple[Places, Places]:
-    """Return where the lines begin and end that hold anything."""
-    breaks = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == _NEWLINE)
-    begins, ends = np.append(0, breaks + 1), np.append(breaks, len(data))
+def _stretches(data: bytes, stop: int) -> tuple[Places, Places]:
+    """Return where the lines before a place begin and end that hold anything."""
+    breaks = np.flatnonzero(np.frombuffer(data, dtype=np.uint8)[:stop] == _NEWLINE)
+    begins, ends = np.append(0, breaks + 1), np.append(breaks, stop)
     held = ends > begins
     return begins[held], ends[held]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-CHUNK = 3 << 20  # bytes
+CHUNK = 4 << 20  # bytes
 COMPRESSED = (".gz", ".zst")
 
 _MARKS = (

@@ -14,10 +14,14 @@ _TAB, _RETURN, _SPACE, _ASCII = 9, 13, 32, 127
 _VERTICAL = np.array([11, 12], dtype=np.uint8)  # vertical tab and form feed
 _FIRST, _LAST = 33, 126  # the printable ASCII characters but the space
 _BLANKS = b"\xe1\xe2\xe3"  # first bytes of white space beyond Latin-1, and of other characters
-# Bytes that follow, and first bytes of U+00C0 to U+02FF and U+4000 to U+9FFF: no white space, and nothing that NFC changes.
-_IS_EVEN = np.array([0x80 <= i <= 0xBF or 0xC3 <= i <= 0xCB or 0xE4 <= i <= 0xE9 for i in range(256)])
+# Characters that are neither white space nor changed by NFC, alone or before a mark of their own kind. By their first byte:
+# bytes that follow, Latin, Cyrillic, U+4000 to U+9FFF, Hangul; by their first three: dashes and quotation marks, kana, emoji.
+_IS_EVEN = np.isin(np.arange(256), [*range(0x80, 0xC0), *range(0xC3, 0xCC), 0xD0, 0xD1, *range(0xE4, 0xEA), 0xEB, 0xEC])
+_EVEN = (
+    (0xE2, 0x80, 0x90, 0xA7), (0xE3, 0x81, 0x80, 0xBF), (0xE3, 0x82, 0x80, 0x98), (0xE3, 0x82, 0x9B, 0xBF),
+    (0xE3, 0x83, 0x80, 0xBF), (0xF0, 0x9F, 0x80, 0xBF),
+)  # fmt: skip
 _FEW = 256  # bytes for one that goes
-_MARK, _N_MARKS = b"\xe2\x80\x90", 24
 _IS_INK = np.array([_FIRST <= i <= _LAST or (0xC3 <= i <= 0xF4 and i not in _BLANKS) for i in range(256)])
 
 
@@ -96,12 +100,13 @@ class Texts:
         ragged = np.flatnonzero((last == _SPACE) & (np.diff(at) > 0))
         beyond = np.flatnonzero(self._bytes > _ASCII)
         beyond = beyond[~_IS_EVEN[self._bytes[beyond]]]
-        return np.union1d(self._texts_at(beyond[~self._is_mark(beyond)]), ragged)
+        return np.union1d(self._texts_at(beyond[~self._is_even(beyond)]), ragged)
 
-    def _is_mark(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return where one of the dashes and quotation marks stands that are neither white nor composed (U+2010 to U+2027)."""
+    def _is_even(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return where characters begin that are known to be even by their first three bytes."""
         first, second, third = (self._bytes[np.minimum(places + i, len(self._bytes) - 1)] for i in range(3))
-        return np.asarray((first == _MARK[0]) & (second == _MARK[1]) & (third - np.uint8(_MARK[2]) < _N_MARKS))
+        ranges = [(first == a) & (second == b) & (third >= least) & (third <= most) for a, b, least, most in _EVEN]
+        return np.asarray(np.logical_or.reduce(ranges))
 
     def says(self, which: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return whether each of the chosen texts surely has, in its first bytes, a character that is not white space.

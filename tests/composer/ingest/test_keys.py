@@ -42,9 +42,11 @@ def one_by_one(talks: list[list[tuple[str, str]]]) -> list[bytes]:
     return [key([{"role": role, "content": text} for role, text in talk]) for talk in talks]
 
 
-@pytest.mark.parametrize("frame", ["{}", "e{}", "{}\u0301 word", " a {} b\n", "\u00e9{}"])
-def test_every_character_of_the_basic_plane_has_one_key(frame: str) -> None:
-    points = [chr(c) for c in range(0x10000) if not 0xD800 <= c < 0xE000]
+@pytest.mark.parametrize(
+    "frame", ["{}", "e{}", "{0}{0}", "\u1100\u1161{}", "\uac00{}", "\u304b{}", "{}\u0301 word", " a {} b\n", "\u00e9{}"]
+)
+def test_every_character_of_the_basic_plane_and_every_emoji_has_one_key(frame: str) -> None:
+    points = [chr(c) for c in (*range(0xD800), *range(0xE000, 0x10000), *range(0x1F000, 0x20000))]
     talks = [[("user", frame.format(c))] for c in points]
     found, clean = by_column(talks)
     expected = one_by_one(talks)

@@ -200,7 +200,7 @@ def main() -> None:
             path.unlink()
             cost, _ = alone(partial(ours, lines(folder, N_LARGE), out), imports=heavy)
             print(f"{N_LARGE} rows: {cost}", file=sys.stderr)
-            ratios.append(Ratio(f"peak MB at {N_LARGE:,} rows", cost.peak, 900, "lower", 1))
+            ratios.append(Ratio(f"peak MB at {N_LARGE:,} rows", cost.peak, 750, "lower", 1))
         tell("ingest", ratios, equal=found.equal, sizes=sizes, costs={"ingest": found.medians()})
 
 

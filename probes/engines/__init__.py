@@ -1,6 +1,6 @@
 """Engines: what completes and scores token sequences with a causal language model.
 
-An engine opens a model for a while and hands out a session; a session has two methods and speaks of token ids only, so that a
+An engine opens a model for a while and hands out a session; a session has three methods and speaks of token ids only, so that a
 probe never knows which library answers. Fields of an engine say where and how fast, hence all of them stay outside identity.
 """
 
@@ -56,6 +56,12 @@ class Session(Protocol):
 
     def score(self, sequences: Sequence[Sequence[int]]) -> list[TokenScores]:
         """Return the log-probability of every token but the first, in the given order."""
+
+    def choose(self, prompts: Sequence[Sequence[int]], choices: Sequence[int]) -> np.ndarray:
+        """Return how likely each choice is as the next token: natural log-probabilities over the whole vocabulary, float64.
+
+        The shape is (prompts, choices), rows in the order of the prompts and columns in that of the distinct tokens ``choices``.
+        """
 
 
 class Engine(Spec):

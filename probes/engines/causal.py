@@ -92,6 +92,24 @@ class CausalSession:
                 shown.advance(len(rows))
         return [score for score in scores if score is not None]
 
+    def choose(self, prompts: Sequence[Sequence[int]], choices: Sequence[int]) -> np.ndarray:
+        """Return natural log-probabilities, float64 (prompts, choices), of the choices as the next token.
+
+        Raises
+        ------
+        InputError, ModelError
+            For no choices or the same one twice, and as :meth:`score` does.
+        """
+        if not choices or len(set(choices)) < len(choices):
+            raise InputError("nothing to choose from", expected="distinct tokens", got=list(choices))
+        self._check([*prompts, choices])
+        out = np.zeros((len(prompts), len(choices)))
+        with bar("choosing", total=len(prompts), unit="prompts") as shown:
+            for rows in batches([len(prompt) for prompt in prompts], self.batch_tokens):
+                out[rows] = self._weigh([prompts[row] for row in rows], list(choices))
+                shown.advance(len(rows))
+        return out
+
     def _continue(self, prompts: list[Sequence[int]], *, uniforms: np.ndarray, temperature: float) -> list[list[int]]:
         import torch
 
@@ -130,21 +148,30 @@ class CausalSession:
         return out.logits[:, -1], out.past_key_values
 
     def _read(self, sequences: list[Sequence[int]]) -> list[TokenScores]:
+        scores = []
+        for own, sequence in zip(self._logits(sequences), sequences, strict=True):  # one row at a time: the vocabulary is wide
+            target = self._tensor(list(sequence[1:]))
+            logprob = own[:-1].log_softmax(-1).gather(-1, target[:, None]).squeeze(-1).double()
+            scores.append(TokenScores(logprob.cpu().numpy(), (own[:-1].argmax(-1) == target).cpu().numpy()))
+        return scores
+
+    def _weigh(self, prompts: list[Sequence[int]], choices: list[int]) -> np.ndarray:
+        return np.stack([own[-1].log_softmax(-1)[choices].double().cpu().numpy() for own in self._logits(prompts)])
+
+    def _logits(self, sequences: list[Sequence[int]]) -> Iterator[torch.Tensor]:
+        """Yield the logits behind every token of each sequence, (n, vocabulary), in float32 or better."""
         import torch
 
-        scores = []
         width = max(map(len, sequences))
         # Causal attention never looks ahead, so what stands behind a sequence's end needs no mask.
         ids = self._tensor([[*sequence, *[0] * (width - len(sequence))] for sequence in sequences])
         with torch.inference_mode():
             logits = self._open()(input_ids=ids, use_cache=False).logits
-            exact = torch.promote_types(logits.dtype, torch.float32)
-            for row, sequence in enumerate(sequences):  # one row at a time: the vocabulary is wide
-                own, target = logits[row, : len(sequence) - 1].to(exact), ids[row, 1 : len(sequence)]
-                _check_scores(own)
-                logprob = own.log_softmax(-1).gather(-1, target[:, None]).squeeze(-1).double()
-                scores.append(TokenScores(logprob.cpu().numpy(), (own.argmax(-1) == target).cpu().numpy()))
-        return scores
+        exact = torch.promote_types(logits.dtype, torch.float32)
+        for row, sequence in enumerate(sequences):
+            own = logits[row, : len(sequence)].to(exact)
+            _check_scores(own)
+            yield own
 
     def _open(self) -> Any:
         if self._model is None:

@@ -52,6 +52,22 @@ def test_scores_keep_the_order_and_the_shape(opened: Session, sequences: list[li
     assert together[0].logprob[:5] != pytest.approx(together[2].logprob[:5], abs=1e-2)
 
 
+def test_choices_are_weighed_as_they_are_scored(opened: Session, sequences: list[list[int]]) -> None:
+    choices = [7, 250, 0, 31]
+    weighed = opened.choose(sequences, choices)
+    scored = opened.score([[*ids, choice] for ids in sequences for choice in choices])
+    assert weighed.dtype == np.float64
+    assert weighed == pytest.approx(np.array([score.logprob[-1] for score in scored]).reshape(weighed.shape), abs=1e-4)
+    assert opened.choose(sequences[::-1], choices[::-1])[::-1, ::-1] == pytest.approx(weighed, abs=1e-5)
+    assert opened.choose([], choices).shape == (0, 4)
+
+
+@pytest.mark.parametrize(("choices", "told"), [([], "distinct"), ([4, 4], "distinct"), ([4, 10**6], "vocabulary")])
+def test_choices_that_are_none_are_refused(opened: Session, choices: list[int], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        opened.choose([[0, 5]], choices)
+
+
 def test_probabilities_of_the_next_token_sum_to_one(opened: Session) -> None:
     n_vocabulary = len(opened.tokenizer)
     scores = opened.score([[0, token] for token in range(n_vocabulary)])

@@ -26,7 +26,7 @@ from composer.errors import StoreError
 COLUMNS = ("sample_id", "messages", "license", "source_revision", "extras")
 """What an exported row takes from its sample; ``sample_id`` proves that it is the right one."""
 
-CHUNK = 32 << 20
+CHUNK = 64 << 20
 """Bytes of content that one reader holds while it fills the buckets; two read at a time."""
 
 BUCKET = 128 << 20

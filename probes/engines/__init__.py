@@ -77,5 +77,6 @@ class Engine(Spec):
 
 
 from probes.engines.hf import Hf  # noqa: E402  members build on what stands above
+from probes.engines.openai import OpenAI  # noqa: E402
 
-ENGINES: dict[str, type[Engine]] = {"hf": Hf}
+ENGINES: dict[str, type[Engine]] = {"hf": Hf, "openai": OpenAI}

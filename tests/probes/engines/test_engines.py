@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from composer.encode import load_tokenizer
 from composer.errors import InputError, ModelError
 from composer.types import ModelRef
 from probes.engines import ENGINES, Engine, Session
 
+FAKE = runpy.run_path(str(Path(__file__).with_name("openai_server.py")))
+
+
+@contextmanager
+def hf(model: Path) -> Iterator[Session]:
+    with ENGINES["hf"]().open(ModelRef(path=str(model))) as session:
+        yield session
+
+
+@contextmanager
+def openai(model: Path) -> Iterator[Session]:
+    """Over a server of our own, whose model is a table."""
+    tokenizer = load_tokenizer(model)
+    server = FAKE["Server"](FAKE["table"](len(tokenizer)), tokenizer)
+    server.start()
+    with ENGINES["openai"](base_urls=server.url).open(ModelRef(path=str(model))) as session:
+        yield session
+    server.stop()
+
+
+OPENERS = {"hf": hf, "openai": openai}
+
 
 @pytest.fixture(scope="module", params=sorted(ENGINES))
 def opened(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[Session]:
-    with ENGINES[request.param]().open(ModelRef(path=str(tiny_model))) as session:
+    with OPENERS[request.param](tiny_model) as session:
         yield session
 
 

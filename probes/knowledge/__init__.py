@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,6 +20,10 @@ class KnowledgeProbe(Spec):
     name: str
     summary: ClassVar[str]
     reference: ClassVar[str]
+
+    def placed(self, at: Callable[[str], Path]) -> KnowledgeProbe:  # noqa: ARG002
+        """Return the probe with its files where ``at`` finds them, and with what identifies their content."""
+        return self
 
     @abstractmethod
     def measure(

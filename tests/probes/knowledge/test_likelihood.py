@@ -1,0 +1,150 @@
+"""Every token is judged once, with enough before it, and every byte is counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from composer.errors import ModelError
+from probes.engines import Session
+from probes.knowledge import likelihood
+from probes.knowledge.likelihood import Passage, Reader, borders, first_token, tokenise
+from tests.probes.knowledge.reading import Reading, byte_tokenizer, halves
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=12)
+
+
+def by_last(n: int) -> Any:
+    """A law that looks at the last n tokens before."""
+
+    def law(before: Sequence[str], word: str) -> float:
+        return 1 / (2 + sum(map(ord, "".join([*before[-n:], word]))) % 7)
+
+    return law
+
+
+def nats(law: Any, passages: Sequence[Passage], folder: Path, *, size: int = 511, overlap: int = 128) -> list[float]:
+    return Reader(0, size, overlap).nats(Reading(law), passages, folder=folder).tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=TEXTS)
+def test_every_byte_belongs_to_one_token(text: str) -> None:
+    [found] = tokenise(byte_tokenizer("a b", "Ã ©"), [text])
+    assert len(found.edges) == len(found.whole) == len(found.ids) + 1
+    assert (found.edges[0], found.edges[-1]) == (0, len(text.encode()))
+    assert (np.diff(found.edges) >= 0).all()
+    for i, at in enumerate(found.edges):
+        text.encode()[:at].decode()  # a border never stands inside a character
+        if found.whole[i]:
+            assert [*tokenise(byte_tokenizer("a b", "Ã ©"), [text.encode()[:at].decode()])[0].ids] == [*found.ids[:i]]
+
+
+def test_a_character_in_several_tokens_is_complete_with_the_last() -> None:
+    [found] = tokenise(byte_tokenizer(), ["aé€"])
+    assert found.edges.tolist() == [0, 1, 1, 3, 3, 3, 6]
+    assert found.whole.tolist() == [True, True, False, True, False, False, True]
+    assert [found.until(most) for most in range(8)] == [0, 1, 1, 3, 3, 3, 6, 6]
+
+
+def test_a_token_of_half_a_character_and_the_next_is_complete_with_both() -> None:
+    [found] = tokenise(byte_tokenizer("© x"), ["aéxb"])
+    assert found.edges.tolist() == [0, 1, 1, 4, 5]
+    assert found.whole.tolist() == [True, True, False, True, True]
+
+
+def test_white_space_outside_the_offsets_belongs_to_the_token_behind_it() -> None:
+    edges, whole = borders("go on ", [(0, 2), (3, 5)])  # as a byte-level tokenizer trims them
+    assert edges.tolist() == [0, 2, 6]
+    assert whole.all()
+
+
+def test_nothing_has_one_border() -> None:
+    edges, whole = borders("", [])
+    assert (edges.tolist(), whole.tolist()) == ([0], [True])
+
+
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(0, 40), first=st.integers(0, 40), size=st.integers(1, 12), overlap=st.integers(0, 6))
+def test_every_token_is_judged_once_and_has_what_stands_before_it(n: int, first: int, size: int, overlap: int) -> None:
+    overlap, first = min(overlap, size // 2), min(first, n)
+    judged = []
+    for shown, kept in Reader(99, size, overlap).windows(Passage(tuple(range(n)), first, n)):
+        assert shown[0] == 99
+        assert len(shown) <= size + 1
+        for i in range(kept.start, kept.stop):
+            token = shown[i + 1]
+            judged.append(token)
+            assert shown[1 : i + 1] == list(range(token - i, token))
+            assert i >= min(token, overlap)
+    assert judged == list(range(first, n))
+
+
+def test_windows_that_overlap_enough_change_nothing(tmp_path: Path) -> None:
+    passage = Passage(tuple(2 + i * i % 50 for i in range(100)), 0, 100)
+    for depth, same in ((3, True), (4, False)):
+        [whole] = nats(by_last(depth), [passage], tmp_path)
+        [windowed] = nats(by_last(depth), [passage], tmp_path, size=8, overlap=3)
+        assert (windowed == pytest.approx(whole, abs=1e-9)) is same
+
+
+def test_log_likelihood_adds_up_over_joined_texts(tmp_path: Path, session: Session) -> None:
+    ids = tuple(5 + i * i % 200 for i in range(60))
+    parts = [Passage(ids, 0, 25), Passage(ids, 25, 60), Passage(ids, 0, 60)]
+    one, two, both = nats(by_last(9), parts, tmp_path)
+    assert both == pytest.approx(one + two, abs=1e-9)
+    assert one == pytest.approx(nats(by_last(9), [Passage(ids[:25], 0, 25)], tmp_path)[0], abs=1e-9)
+    one, two, both = Reader(0, 127, 32).nats(session, parts, folder=tmp_path)
+    assert both == pytest.approx(one + two, abs=1e-3)
+    assert both < one < 0
+
+
+def test_a_rerun_asks_only_for_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(likelihood, "_SHARD_TOKENS", 50)
+    passages = [Passage((2 + i,) * 20, 0, 20) for i in range(9)]
+    expected = nats(halves, passages, tmp_path)
+    broken, rest = Reading(halves, breaks_after=2), Reading(halves)
+    with pytest.raises(KeyboardInterrupt):
+        Reader(0, 31, 8).nats(broken, passages, folder=tmp_path)
+    assert Reader(0, 31, 8).nats(rest, passages, folder=tmp_path).tolist() == expected
+    assert 0 < len(broken.shown) < 9
+    assert [ids[1] for ids in broken.shown + rest.shown] == [2 + i for i in range(9)]
+    assert list(tmp_path.iterdir()) == []  # the shards have served
+
+
+def test_shards_of_another_question_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(likelihood, "_SHARD_TOKENS", 50)
+    passages = [Passage((2 + i,) * 20, 0, 20) for i in range(5)]
+    with pytest.raises(KeyboardInterrupt):
+        Reader(0, 31, 8).nats(Reading(halves, breaks_after=1), passages, folder=tmp_path)
+    other = Reading(halves)
+    Reader(0, 15, 4).nats(other, passages, folder=tmp_path)
+    assert {len(ids) for ids in other.shown} <= set(range(17))
+    assert other.n_shown == Reader(0, 15, 4).n_tokens(passages)
+
+
+def test_nothing_to_read_asks_nothing(tmp_path: Path) -> None:
+    session = Reading(halves)
+    assert Reader(0, 31, 8).nats(session, [], folder=tmp_path).tolist() == []
+    assert session.shown == []
+
+
+def test_a_text_that_is_impossible_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="holds a text for impossible; expected finite"):
+        nats(lambda _, word: float(word != "a"), [Passage((67,), 0, 1), Passage(tuple(range(2, 200)), 0, 198)], tmp_path)
+
+
+@pytest.mark.parametrize(("bos", "eos", "first"), [(True, True, 0), (True, False, 0), (False, True, 1)])
+def test_a_text_begins_with_the_first_token_that_there_is(bos: bool, eos: bool, first: int) -> None:
+    assert first_token(byte_tokenizer(bos=bos, eos=eos)) == first
+
+
+def test_a_tokenizer_without_a_token_to_begin_with_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"base_model\.path: the tokenizer has neither"):
+        first_token(byte_tokenizer(bos=False, eos=False))

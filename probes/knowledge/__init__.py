@@ -35,6 +35,12 @@ class KnowledgeProbe(Spec):
         """
 
 
-from probes.knowledge.self_generation import SelfGeneration  # noqa: E402  members build on what stands above
+from probes.knowledge.cloze import Cloze  # noqa: E402  members build on what stands above
+from probes.knowledge.perplexity import Perplexity  # noqa: E402
+from probes.knowledge.self_generation import SelfGeneration  # noqa: E402
 
-KNOWLEDGE: dict[str, type[KnowledgeProbe]] = {"self_generation": SelfGeneration}
+KNOWLEDGE: dict[str, type[KnowledgeProbe]] = {
+    "self_generation": SelfGeneration,
+    "perplexity": Perplexity,
+    "cloze": Cloze,
+}

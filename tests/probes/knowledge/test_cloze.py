@@ -109,6 +109,7 @@ def test_a_token_across_the_border_counts_for_every_candidate(tmp_path: Path) ->
         (("b c",), "ab", ("c", "d"), 1),
         (("a b", "b c"), "ab", ("c", "d"), 1),  # a and b are one token before c is met
         (("b c", "a bc"), "xab", ("c", "d"), 1),
+        (("x c", "b x", "a b"), "abx", ("c", "d"), 0),  # ab xc, but a bx d: equal numbers of other tokens are no border
         ((), "ab", ("cd", "cc"), 2),  # what the candidates share is theirs
         ((), "ab", ("c", "cd"), 2),
         ((), "é", ("é", "è"), 2),

@@ -60,9 +60,29 @@ def test_a_token_of_half_a_character_and_the_next_is_complete_with_both() -> Non
 
 
 def test_white_space_outside_the_offsets_belongs_to_the_token_behind_it() -> None:
-    edges, whole = borders("go on ", [(0, 2), (3, 5)])  # as a byte-level tokenizer trims them
-    assert edges.tolist() == [0, 2, 6]
-    assert whole.all()
+    from tokenizers import processors
+
+    trimming = byte_tokenizer("Ġ o")
+    trimming.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    [found] = tokenise(trimming, ["g on "])
+    byte_tokenizer.cache_clear()
+    assert trimming.backend_tokenizer.encode("g on ").offsets == [(0, 1), (2, 3), (3, 4), (5, 5)]
+    assert found.edges.tolist() == [0, 1, 3, 4, 5]
+    assert found.whole.all()
+
+
+def test_pieces_of_a_sentence_and_bytes_to_fall_back_on_are_told_apart() -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "▁a"]
+    vocab = {piece: i for i, piece in enumerate(pieces)}
+    raw = Tokenizer(models.BPE(vocab=vocab, merges=[("▁", "a")], byte_fallback=True, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    found = raw.encode("éa a b")
+    edges, whole = borders("éa a b", found.offsets)
+    assert found.tokens == ["▁", "<0xC3>", "<0xA9>", "a", "▁a", "▁", "b"]  # the first stands for nothing in the text
+    assert edges.tolist() == [0, 0, 0, 2, 3, 5, 6, 7]
+    assert whole.tolist() == [True, False, False, True, True, True, True, True]
 
 
 def test_nothing_has_one_border() -> None:

@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -41,7 +42,7 @@ class Keyphrase(Tagger):
     top: int = Field(default=5, ge=1)
     min_texts: int = Field(default=2, ge=1)
 
-    def tag(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
+    def propose(self, texts: Sequence[str], *, folder: Path | None) -> list[tuple[str, ...]]:  # noqa: ARG002
         """Return up to ``top`` phrases per text, the best first."""
         from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 

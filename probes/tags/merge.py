@@ -1,0 +1,80 @@
+"""One name for tags that mean the same: near ones by their embeddings, so that InsInfo does not count spellings.
+
+A tag goes by the nearest name that is known already, else by the most frequent member of its cluster, else by its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from composer.spec import Spec, member_of
+from probes.embed import EMBEDDERS, Embedder
+
+if TYPE_CHECKING:
+    AnyEmbedder = Embedder
+else:
+    AnyEmbedder = member_of(EMBEDDERS, kind="embedder")
+
+_BLOCK = 1024  # rows compared at once: bounds the memory
+
+
+class Merge(Spec):
+    """DBSCAN over the tags' embeddings by cosine distance; a cluster goes by its most frequent member.
+
+    A tag is core where ``min_samples`` tags, itself included, lie within ``eps``; tags within ``eps`` of a core tag are of its
+    cluster; the others are noise and keep their names, so fewer than ``min_samples`` near tags are never merged. Every cluster
+    is merged, the last one too (the released code leaves it out). Of equally frequent members the first in the alphabet names
+    the cluster. A tag within ``eps`` of a known name goes by the nearest such and is not clustered; it is compared with names
+    alone and never with what goes by them, or a name would reach farther from run to run.
+
+    The embedder decides what is near. PhraseBERT is the paper's; ``lexical`` knows words and no meanings, and its few
+    dimensions bring tags together that share no more than a common word.
+
+    References
+    ----------
+    InsCL (2403.11435), section 3.3; ``min_samples`` is from the released code. Ester et al., DBSCAN, KDD 1996.
+    """
+
+    embed: AnyEmbedder
+    eps: float = Field(default=0.1, gt=0, le=2)
+    min_samples: int = Field(default=5, ge=1)
+
+    def names(self, counts: Mapping[str, int], *, known: Collection[str] = ()) -> dict[str, str]:
+        """Return the name of every tag of ``counts``; ``known`` are names that are taken already."""
+        tags, taken = sorted(counts.keys() - set(known)), sorted(known)
+        names = {tag: tag for tag in counts}
+        if not tags:
+            return names
+        rows = self.embed.encode([*taken, *tags])  # in one call: a space may belong to its texts
+        rows, near = rows[len(taken) :], _nearest(rows[len(taken) :], rows[: len(taken)], self.eps)
+        names.update({tags[i]: taken[near[i]] for i in np.flatnonzero(near >= 0)})
+        apart = np.flatnonzero(near < 0)
+        for members in self._clusters([tags[i] for i in apart], rows[apart]):
+            names.update(dict.fromkeys(members, min(members, key=lambda tag: (-counts[tag], tag))))
+        return names
+
+    def _clusters(self, tags: Sequence[str], rows: np.ndarray) -> Collection[list[str]]:
+        from sklearn.cluster import DBSCAN
+
+        if not tags:
+            return []
+        clusters: dict[int, list[str]] = defaultdict(list)
+        labels = DBSCAN(eps=self.eps, min_samples=self.min_samples, metric="cosine").fit_predict(rows)
+        for tag, label in zip(tags, labels.tolist(), strict=True):
+            clusters[label].append(tag)
+        clusters.pop(-1, None)  # noise
+        return clusters.values()
+
+
+def _nearest(rows: np.ndarray, others: np.ndarray, eps: float) -> np.ndarray:
+    """Return per unit row the index of the nearest other, the first of equals, or -1 where none lies within ``eps``."""
+    found = np.full(len(rows), -1)
+    for start in range(0, len(rows) if len(others) else 0, _BLOCK):
+        cosine = rows[start : start + _BLOCK] @ others.T
+        found[start : start + _BLOCK] = np.where(1 - cosine.max(axis=1) <= eps, cosine.argmax(axis=1), -1)
+    return found

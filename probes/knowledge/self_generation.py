@@ -9,24 +9,27 @@ temperature but 1 makes it worse.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from composer.artifact import shard
-from composer.errors import ModelError
+from composer.errors import ModelError, SpecError
 from composer.fingerprint import write_json
-from composer.progress import track
-from composer.spec import digest, member_of, rng, seed_of
+from composer.progress import bar, say
+from composer.spec import digest, member_of, seed_of
 from composer.tables import COMPLETION, Schema, read, write
 from composer.types import KnowledgeDistribution
 from probes.engines import Session
 from probes.knowledge import KnowledgeProbe
+from probes.knowledge.estimate import RESAMPLES, Rounds, estimate, judged_again, long, quantiles, write_resamples
 from probes.knowledge.judges import JUDGES, FittedJudge, Judge
 from probes.knowledge.judges.classifier import Classifier
 
@@ -36,10 +39,15 @@ else:
     AnyJudge = member_of(JUDGES, kind="judge")
 
 JUDGEMENT: Schema = {"sample": pl.UInt32, "domain": pl.String, "probability": pl.Float64}
+NOTE = (
+    "The interval covers the sampling of texts; a second one, where it is given, also which reference texts the judge learnt "
+    "from. Neither covers what the judge gets wrong throughout, nor how far what a model writes from nothing is from what it "
+    "was trained on; from about a thousand texts on these weigh more. The shares count documents, not tokens."
+)
 
-_SHARD = 250
 _SHARDS = ".shards"
-_RESAMPLES = 1000
+
+Stop = Literal["samples", "width", "tokens"]
 
 
 class SelfGeneration(KnowledgeProbe):
@@ -47,11 +55,18 @@ class SelfGeneration(KnowledgeProbe):
 
     ``P_j = (1/T) sum_t (1/N_t) sum_s p_j(s)`` over T ``rounds`` of ``samples`` texts, of which ``N_t`` could be judged; a text
     without any character cannot, is counted as rejected and left out. A tokenizer without a beginning-of-text token starts
-    with its end-of-text token. Keep the temperature at 1: any other samples another distribution than the model's own.
+    with its end-of-text token, which the result says. Keep the temperature at 1: any other samples another distribution than
+    the model's own.
 
-    The standard error and the 95 % interval are those of a bootstrap over the texts, round by round. They cover the sampling of
-    texts and nothing else: neither the judge's mistakes nor how far the model's texts are from what it was trained on, which
-    together outweigh it from about a thousand samples on. The shares count documents, not tokens.
+    That many texts are the most that is drawn. With ``width`` it ends as soon as every 95 % interval is narrower, and with
+    ``max_tokens`` before a text could pass that many generated tokens: no text is cut short for it, since short texts are not
+    of all domains alike. Both are looked at every ``shard`` texts (how many are asked for at once) and depend on the texts
+    alone, not on the speed. A round that is cut short counts by the texts that were drawn of it. Stopping at the first interval
+    that looks narrow makes it cover a little less than it says.
+
+    The standard error and the 95 % interval are those of a bootstrap over the texts, round by round. A second interval also
+    lets the judge's reference texts vary, by ``refits`` judges of resampled ones (0 leaves it out). ``note`` in the result says
+    what neither covers. The shares count documents, not tokens.
 
     References
     ----------
@@ -64,16 +79,30 @@ class SelfGeneration(KnowledgeProbe):
     name: Literal["self_generation"] = "self_generation"
     samples: int = Field(default=1000, ge=1)
     rounds: int = Field(default=1, ge=1)
+    width: float | None = Field(default=None, gt=0, lt=1)
+    max_tokens: int | None = Field(default=None, ge=1)
     max_new_tokens: int = Field(default=128, ge=1)
     temperature: float = Field(default=1.0, gt=0)
+    shard: int = Field(default=250, ge=1)
+    refits: int = Field(default=50, ge=0)
     judge: AnyJudge = Classifier()
+
+    @model_validator(mode="after")
+    def _check(self) -> SelfGeneration:
+        if self.max_tokens is not None and self.max_tokens < self.max_new_tokens:
+            raise SpecError(
+                "the budget does not allow one text", where="max_tokens", got=self.max_tokens,
+                expected=f"at least max_new_tokens, {self.max_new_tokens}",
+            )  # fmt: skip
+        return self
 
     def measure(
         self, session: Session, *, domains: Sequence[str], reference: pl.DataFrame, seed: int, folder: Path
     ) -> KnowledgeDistribution:
-        """Return the shares; write ``completions``, ``judgements``, ``judge.json`` and ``knowledge.json`` into the folder.
+        """Return the shares; write texts, judgements, the judge's record, resampled shares and the result into the folder.
 
-        The texts are sampled in resumable shards, so that an interrupted run asks the model only for the rest.
+        The files are ``completions``, ``judgements`` and ``resamples`` as Parquet, ``judge.json`` and ``knowledge.json``. The
+        texts are sampled in resumable shards, so that an interrupted run asks the model only for the rest.
 
         Raises
         ------
@@ -84,90 +113,165 @@ class SelfGeneration(KnowledgeProbe):
         """
         texts, labels = reference["text"].to_list(), reference["domain"].to_list()
         judge = self.judge.fit(texts, labels, domains=domains, seed=seed)
-        completions = self._completions(session, seed=seed, folder=folder)
-        write(completions, folder / "completions.parquet", COMPLETION)
-        judged = completions.filter(pl.col("text").str.strip_chars() != "")
-        if judged.is_empty():
-            raise ModelError("the model wrote no text that can be judged", got=f"{completions.height} empty texts")
-        probability = judge.probabilities(judged["text"].to_list())
-        write(_judgements(judged["sample"], probability, domains), folder / "judgements.parquet", JUDGEMENT)
-        record = {"domains": list(domains), "accuracy": judge.accuracy, "confusion": judge.confusion.tolist()}
-        write_json(folder / "judge.json", record)
-        knowledge = _estimate(
-            judge, probability, judged["sample"].to_numpy() // self.samples, domains=domains, seed=seed,
-            rejected=completions.height - judged.height, probe=self.name,
-        )  # fmt: skip
+        reader = _Reader(judge, n_domains=len(domains))
+        drawn = self._draw(session, reader, seed=seed, folder=folder)
+        write(drawn.texts, folder / "completions.parquet", COMPLETION)
+        knowledge = self._answer(drawn, reader, domains=domains, seed=seed, folder=folder)
         write_json(folder / "knowledge.json", knowledge.model_dump(mode="json"))
         shutil.rmtree(folder / _SHARDS)  # all of it stands in completions.parquet by now
         return knowledge
 
-    def _completions(self, session: Session, *, seed: int, folder: Path) -> pl.DataFrame:
-        """Return COMPLETION rows of all rounds; sample k belongs to round ``k // samples``."""
-        n_texts, begin = self.samples * self.rounds, _first_token(session)
-        home = folder / _SHARDS
-        home.mkdir(parents=True, exist_ok=True)
+    def _draw(self, session: Session, reader: _Reader, *, seed: int, folder: Path) -> _Drawn:
+        """Return COMPLETION rows, sample k of round ``k // samples``, and what ended them."""
+        (begin, begun_with), meter = _beginning(session.tokenizer), _Meter()
         # what the texts follow from, so that shards of another question in the same folder are not taken for these
-        question = digest([begin, n_texts, self.max_new_tokens, self.temperature, seed])
+        question = digest([begin, self.max_new_tokens, self.temperature, seed])
+        home, most = folder / _SHARDS, self.samples * self.rounds
+        home.mkdir(parents=True, exist_ok=True)
+        texts = pl.DataFrame(schema=dict(COMPLETION))
+        stopped: Stop | None = None
+        with bar("sampling the model", total=most, unit="texts") as shown:
+            while stopped is None:
+                start = texts.height
+                count = min(self.shard, most - start, self._affordable(texts))
+                sample = partial(self._sample, session, meter, begin, start=start, count=count, seed=seed)
+                made = read(shard(home, f"{question}-{start:08d}-{count}", sample), COMPLETION)
+                texts = pl.concat([texts, made], rechunk=True)
+                shown.advance(count)
+                stopped = self._stop(texts, reader, seed=seed)
+        meter.tell()
+        return _Drawn(texts, stopped, begun_with)
 
-        def sample(start: int, path: Path) -> None:
-            prompts = [[begin]] * min(_SHARD, n_texts - start)
-            made = session.complete(
-                prompts, max_new_tokens=self.max_new_tokens, temperature=self.temperature,
-                seed=seed_of(seed, "self_generation", start),
-            )  # fmt: skip
-            rows = [(start + i, c.text, len(c.ids), c.finished) for i, c in enumerate(made)]
-            write(pl.DataFrame(rows, schema=dict(COMPLETION), orient="row"), path, COMPLETION)
+    def _sample(
+        self, session: Session, meter: _Meter, begin: int, path: Path, *, start: int, count: int, seed: int
+    ) -> None:  # fmt: skip
+        begun = time.perf_counter()
+        made = session.complete(
+            [[begin]] * count, max_new_tokens=self.max_new_tokens, temperature=self.temperature,
+            seed=seed_of(seed, "self_generation", start),
+        )  # fmt: skip
+        rows = [(start + i, each.text, len(each.ids), each.finished) for i, each in enumerate(made)]
+        frame = pl.DataFrame(rows, schema=dict(COMPLETION), orient="row")
+        meter.add(frame, time.perf_counter() - begun)
+        write(frame, path, COMPLETION)
 
-        starts = track(range(0, n_texts, _SHARD), "sampling the model", unit="shards")
-        return pl.concat([read(shard(home, f"{question}-{k:08d}", partial(sample, k)), COMPLETION) for k in starts])
+    def _affordable(self, texts: pl.DataFrame) -> int:
+        """Return how many more texts the budget of tokens allows, each as long as it may be."""
+        if self.max_tokens is None:
+            return self.shard
+        return max(0, self.max_tokens - _n_tokens(texts)) // self.max_new_tokens
+
+    def _stop(self, texts: pl.DataFrame, reader: _Reader, *, seed: int) -> Stop | None:
+        """Return what ends the sampling after these texts."""
+        if self.width is not None and len(probability := reader.probability(texts)):
+            found = estimate(reader.judge, probability, self._rounds(texts), seed=seed)
+            if found.narrower(self.width, n=len(probability)):
+                return "width"
+        if texts.height == self.samples * self.rounds:
+            return "samples"
+        return None if self._affordable(texts) else "tokens"
+
+    def _rounds(self, texts: pl.DataFrame) -> Rounds:
+        drawn = np.bincount(texts["sample"].to_numpy() // self.samples)
+        return Rounds(_judgeable(texts)["sample"].to_numpy() // self.samples, drawn / self.samples)
+
+    def _answer(
+        self, drawn: _Drawn, reader: _Reader, *, domains: Sequence[str], seed: int, folder: Path
+    ) -> KnowledgeDistribution:
+        """Judge the texts, write what the judge and the resamples say, and return the shares."""
+        judge, judged, probability = reader.judge, _judgeable(drawn.texts), reader.probability(drawn.texts)
+        if judged.is_empty():
+            raise ModelError("the model wrote no text that can be judged", got=f"{drawn.texts.height} empty texts")
+        record = {"domains": list(domains), "accuracy": judge.accuracy, "confusion": judge.confusion.tolist()}
+        write_json(folder / "judge.json", record)
+        rows = long("sample", judged["sample"].to_numpy(), domains, "probability", probability)
+        write(rows, folder / "judgements.parquet", JUDGEMENT)
+        rounds = self._rounds(drawn.texts)
+        found = estimate(judge, probability, rounds, seed=seed)
+        write_resamples(folder / RESAMPLES, found.resamples, domains)
+        both = judged_again(judge, judged["text"].to_list(), rounds, found.share, n=self.refits, seed=seed)
+        low, high = map(_floats, found.interval)
+        low_with_judge, high_with_judge = (None, None) if both is None else map(_floats, quantiles(both))
+        return KnowledgeDistribution(
+            domains=tuple(domains), p=_floats(found.share), stderr=_floats(found.stderr), low=low, high=high,
+            low_with_judge=low_with_judge, high_with_judge=high_with_judge, n=judged.height,
+            rejected=drawn.texts.height - judged.height, n_tokens=_n_tokens(drawn.texts), stopped=drawn.stopped,
+            begun_with=drawn.begun_with, accuracy=judge.accuracy, probe=self.name, note=_note(probability, domains),
+            judge=f"{self.judge.name} {digest([self.judge, *record.values()])}",
+        )  # fmt: skip
 
 
-def _first_token(session: Session) -> int:
-    tokenizer = session.tokenizer
-    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+class _Reader:
+    """What the judge says of the texts drawn so far; it reads every text once."""
+
+    def __init__(self, judge: FittedJudge, *, n_domains: int) -> None:
+        self.judge = judge
+        self._n_read, self._parts = 0, [np.zeros((0, n_domains))]
+
+    def probability(self, texts: pl.DataFrame) -> np.ndarray:
+        """Return float64 (n, D), a row for every text that can be judged."""
+        fresh = _judgeable(texts[self._n_read :])
+        self._n_read = texts.height
+        if fresh.height:
+            self._parts.append(self.judge.probabilities(fresh["text"].to_list()))
+        return np.concatenate(self._parts)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """COMPLETION rows, what ended them, and the token that each began with."""
+
+    texts: pl.DataFrame
+    stopped: Stop
+    begun_with: str
+
+
+@dataclass
+class _Meter:
+    """How fast this run samples; shards that an earlier one left do not count."""
+
+    n: int = 0
+    n_tokens: int = 0
+    seconds: float = 0.0
+
+    def add(self, texts: pl.DataFrame, seconds: float) -> None:
+        self.n, self.n_tokens, self.seconds = self.n + texts.height, self.n_tokens + _n_tokens(texts), self.seconds + seconds
+
+    def tell(self) -> None:
+        if self.seconds:
+            rates = f"{self.n / self.seconds:,.1f} texts and {self.n_tokens / self.seconds:,.0f} tokens per second"
+            say(f"sampled {self.n:,} texts, {self.n_tokens:,} tokens, in {self.seconds:,.1f} s: {rates}")
+
+
+def _beginning(tokenizer: Any) -> tuple[int, str]:
+    """Return the token that texts begin with, and which one of the tokenizer's it is."""
+    for kind in ("bos_token", "eos_token"):
+        token = getattr(tokenizer, f"{kind}_id")
         if token is not None:
-            return int(token)
+            named = f"{kind} {getattr(tokenizer, kind)}"
+            if kind == "eos_token":
+                say(f"the tokenizer has no beginning-of-text token; every text begins with its end-of-text token: {named}")
+            return int(token), named
     raise ModelError("the tokenizer has neither a beginning-of-text nor an end-of-text token", where="base_model.path")
 
 
-def _judgements(sample: pl.Series, probability: np.ndarray, domains: Sequence[str]) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "sample": np.repeat(sample.to_numpy(), len(domains)),
-            "domain": list(domains) * len(sample),
-            "probability": probability.ravel(),
-        },
-        schema=dict(JUDGEMENT),
-    )
+def _judgeable(texts: pl.DataFrame) -> pl.DataFrame:
+    return texts.filter(pl.col("text").str.strip_chars() != "")
 
 
-def _estimate(
-    judge: FittedJudge,
-    probability: np.ndarray,
-    group: np.ndarray,
-    *,
-    domains: Sequence[str],
-    seed: int,
-    rejected: int,
-    probe: str,
-) -> KnowledgeDistribution:
-    """Average per round and over rounds, with a bootstrap; ``group`` (n,) is the round of each ``probability`` row (n, D)."""
-    rounds = [probability[group == t] for t in np.unique(group)]
-    share = judge.shares(np.mean([rows.mean(axis=0) for rows in rounds], axis=0))
-    random = rng(seed, "self_generation", "bootstrap")
-    again = judge.shares(np.mean([_resample(rows, random) for rows in rounds], axis=0))
-    low, high = np.quantile(again, [0.025, 0.975], axis=0)
-    return KnowledgeDistribution(
-        domains=tuple(domains), p=_floats(share / share.sum()), stderr=_floats(again.std(axis=0, ddof=1)),
-        low=_floats(low), high=_floats(high), n=len(probability), rejected=rejected, accuracy=judge.accuracy, probe=probe,
-    )  # fmt: skip
+def _n_tokens(texts: pl.DataFrame) -> int:
+    return int(texts["n_tokens"].cast(pl.UInt64).sum())
 
 
-def _resample(rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Return the means of resamples with replacement, (resamples, D); a resample is a row of counts."""
-    even = np.full(len(rows), 1 / len(rows))
-    blocks = [random.multinomial(len(rows), even, size=100) @ rows for _ in range(_RESAMPLES // 100)]  # bounds the memory
-    return np.concatenate(blocks) / len(rows)
+def _note(probability: np.ndarray, domains: Sequence[str]) -> str:
+    """Return what the intervals do not cover and which domains no text fell to, which is said at once too."""
+    met = set(probability.argmax(axis=1).tolist())
+    absent = [domain for j, domain in enumerate(domains) if j not in met]
+    if not absent:
+        return NOTE
+    told = f"None of the {len(probability):,} texts was judged to be of {', '.join(absent)}: what share there is, is doubt."
+    say(told)
+    return f"{NOTE} {told}"
 
 
 def _floats(values: np.ndarray) -> tuple[float, ...]:

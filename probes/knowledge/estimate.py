@@ -1,0 +1,180 @@
+"""What judged texts say of the shares and how sure they are of it; and how far two such answers are apart.
+
+Every interval is a bootstrap: the texts are drawn again from the texts. Judges that were fitted on resampled reference texts,
+where a judge can give them, add what the choice of those texts does to the shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from composer.errors import StoreError
+from composer.spec import rng, seed_of
+from composer.tables import Schema, read, write
+from probes.knowledge.judges import FittedJudge
+
+RESAMPLE: Schema = {"resample": pl.UInt32, "domain": pl.String, "share": pl.Float64}
+RESAMPLES = "resamples.parquet"
+N_RESAMPLES = 1000
+_BLOCK = 100  # resamples at once: bounds the memory
+_RULE_OF_THREE = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Rounds:
+    """Which texts belong to which round, and how much of every round was drawn.
+
+    ``of`` is int (n,), the round of every judged text; ``weight`` is float64 (T,), between 0 and 1. The mean over the texts is
+    the mean of each round, and then the mean of the rounds: one that a budget cut short counts by what there is of it.
+    """
+
+    of: np.ndarray
+    weight: np.ndarray
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Return the mean, float64 (D,), of the rows of ``values`` (n, D)."""
+        return self._over(lambda rows: rows.mean(axis=0), values)
+
+    def resampled(self, values: np.ndarray, random: np.random.Generator, *, n: int = N_RESAMPLES) -> np.ndarray:
+        """Return ``n`` means, float64 (n, D), each of as many rows of every round, drawn from them with replacement."""
+        return self._over(lambda rows: _resample(rows, random, n=n), values)
+
+    def _over(self, statistic: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
+        present = np.unique(self.of)
+        each = np.stack([statistic(values[self.of == t]) for t in present])
+        return np.asarray(np.average(each, axis=0, weights=self.weight[present]))
+
+
+def _resample(rows: np.ndarray, random: np.random.Generator, *, n: int) -> np.ndarray:
+    """Return the means of resamples; a resample is a row of counts."""
+    even = np.full(len(rows), 1 / len(rows))
+    sizes = [min(_BLOCK, n - done) for done in range(0, n, _BLOCK)]
+    return np.concatenate([random.multinomial(len(rows), even, size=size) @ rows for size in sizes]) / len(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Shares, float64 (D,), and the shares of resampled texts, float64 (R, D)."""
+
+    share: np.ndarray
+    resamples: np.ndarray
+
+    @property
+    def stderr(self) -> np.ndarray:
+        """The standard error of every share, float64 (D,)."""
+        return np.asarray(self.resamples.std(axis=0, ddof=1))
+
+    @property
+    def interval(self) -> tuple[np.ndarray, np.ndarray]:
+        """The 2.5 % and the 97.5 % quantile of every share, float64 (D,) each."""
+        return quantiles(self.resamples)
+
+    def narrower(self, width: float, *, n: int) -> bool:
+        """Return whether ``n`` texts are enough for every 95 % interval to be narrower than ``width``.
+
+        A domain that none of ``n`` texts fell to can have a share of up to 3/n all the same, however narrow its interval looks.
+
+        References
+        ----------
+        Hanley and Lippman-Hand, If nothing goes wrong, is everything all right?, JAMA 249 (1983), for 3/n.
+        """
+        low, high = self.interval
+        return n * width > _RULE_OF_THREE and bool((high - low < width).all())
+
+
+def estimate(judge: FittedJudge, probability: np.ndarray, rounds: Rounds, *, seed: int) -> Estimate:
+    """Return the shares that the judge's ``probability`` (n, D) speaks for, and those of resampled texts."""
+    share = judge.shares(rounds.mean(probability))
+    random = rng(seed, "self_generation", "bootstrap")
+    return Estimate(share / share.sum(), judge.shares(rounds.resampled(probability, random)))
+
+
+def judged_again(
+    judge: FittedJudge, texts: Sequence[str], rounds: Rounds, share: np.ndarray, *, n: int, seed: int
+) -> np.ndarray | None:
+    """Return shares of resampled texts under ``n`` judges of resampled reference texts, float64 (R, D), or None.
+
+    None is the answer for a judge that cannot be fitted again (it has no ``again(texts, n, seed)``, float64 (n, N, D)). A judge
+    of resampled texts has seen fewer distinct ones and is less sure of everything, which is no error of the full one: the
+    shares are moved so that their mean is ``share``, and cut at 0 and 1.
+    """
+    again = getattr(judge, "again", None)
+    if again is None or n == 0:
+        return None
+    random = rng(seed, "self_generation", "judges")
+    views: np.ndarray = again(texts, n, seed_of(seed, "self_generation", "again"))
+    drawn = np.concatenate([rounds.resampled(view, random, n=-(-N_RESAMPLES // n)) for view in views])
+    shares = judge.shares(drawn)
+    return np.asarray(np.clip(shares - shares.mean(axis=0) + share, 0, 1))
+
+
+def quantiles(resamples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 2.5 % and the 97.5 % quantile of every column."""
+    low, high = np.quantile(resamples, [0.025, 0.975], axis=0)
+    return low, high
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """By how much shares differ, float64 (D,), and their total variation, each with its 95 % interval."""
+
+    share: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    variation: float
+    variation_low: float
+    variation_high: float
+
+
+def difference(before: Estimate, after: Estimate, *, seed: int = 0) -> Difference:
+    """Return what changed from one estimate to another, taken as independent of each other.
+
+    Sampling alone makes two equal models differ, so the total variation ``v = sum_j |a_j - b_j| / 2`` is too large rather than
+    too small. By the triangle inequality it misses the true one by at most the total variation of the errors, whose 95 %
+    quantile therefore gives an interval that covers at least what it says: ``v - q`` to ``v + q``, cut at 0 and 1.
+    """
+    n = min(len(before.resamples), len(after.resamples))
+    order = rng(seed, "difference").permutation(len(after.resamples))[:n]  # resamples of one seed would go hand in hand
+    again = after.resamples[order] - before.resamples[:n]
+    low, high = quantiles(again)
+    share = after.share - before.share
+    variation = float(np.abs(share).sum() / 2)
+    reach = float(np.quantile(np.abs(again - share).sum(axis=1) / 2, 0.95))
+    return Difference(share, low, high, variation, max(0.0, variation - reach), min(1.0, variation + reach))
+
+
+def write_resamples(path: Path, resamples: np.ndarray, domains: Sequence[str]) -> None:
+    """Write shares of resamples (R, D) beside the result, for whoever compares two."""
+    write(long("resample", np.arange(len(resamples)), domains, "share", resamples), path, RESAMPLE)
+
+
+def read_resamples(path: Path, domains: Sequence[str]) -> np.ndarray:
+    """Return shares of resamples, float64 (R, D), as they were written.
+
+    Raises
+    ------
+    StoreError
+        Where the table is not one of such shares.
+    """
+    frame = read(path, RESAMPLE)
+    whole = frame.height and frame.height % len(domains) == 0
+    if not whole or frame["domain"].to_list() != list(domains) * (frame.height // len(domains)):
+        raise StoreError("not resampled shares of these domains", where=str(path), expected=", ".join(domains))
+    return frame["share"].to_numpy().reshape(-1, len(domains))
+
+
+def long(row: str, rows: np.ndarray, domains: Sequence[str], name: str, values: np.ndarray) -> pl.DataFrame:
+    """Return a matrix (rows, D) as a table with one value per line.
+
+    Examples
+    --------
+    >>> long("sample", np.array([7]), ["law", "code"], "share", np.array([[0.25, 0.75]])).rows()
+    [(7, 'law', 0.25), (7, 'code', 0.75)]
+    """
+    index = np.repeat(rows, len(domains)).astype(np.uint32)
+    return pl.DataFrame({row: index, "domain": list(domains) * len(rows), name: values.ravel()})

@@ -149,12 +149,18 @@ def _samples(artifact: Artifact) -> list[Group]:
     return shown
 
 
-def _knowledge(artifact: Artifact) -> list[Group]:
+def _knowledge(artifact: Artifact) -> list[Any]:
     known = artifact.json("knowledge.json")
-    rows = list(zip(*(known[f] for f in ("domains", "p", "stderr", "low", "high")), strict=True))
+    wide = known.get("low_with_judge") is not None
+    fields = ("domains", "p", "stderr", "low", "high", *(("low_with_judge", "high_with_judge") if wide else ()))
+    columns = ("domain", "share", "stderr", "2.5 %", "97.5 %", *(("with judge: 2.5 %", "97.5 %") if wide else ()))
     judged = f"{known['n']:,} judged, {known['rejected']:,} rejected, judge accuracy {number(known['accuracy'])}"
     title = f"Knowledge of the base model ({judged})"
-    return [table(title, ("domain", "share", "stderr", "2.5 %", "97.5 %"), rows)]
+    shown: list[Any] = [table(title, columns, list(zip(*(known[f] for f in fields), strict=True)))]
+    if stopped := known.get("stopped"):
+        begun = f", each begun with {known['begun_with']}" if known.get("begun_with") else ""
+        shown.append(Text(f"{known['n_tokens']:,} tokens generated{begun}; ended by {stopped}."))
+    return [*shown, Text(known["note"])] if known.get("note") else shown
 
 
 def _similarity(artifact: Artifact) -> list[Group]:

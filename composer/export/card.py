@@ -33,6 +33,11 @@ HUB_LICENSES = (
     "artistic-2.0", "isc",
 )  # fmt: skip
 """Licence ids of data and code that the Hub's front matter takes; any other licence is ``other`` with its name."""
+NOT_COVERED = (
+    "The interval covers the sampling of texts and nothing else: not the judge's mistakes, not the choice of the reference "
+    "texts, and not the distance between what a model writes unprompted and what it knows."
+)
+"""What a probe's interval is said not to cover where the probe itself says nothing."""
 
 
 def card(
@@ -230,15 +235,17 @@ def _dropped(sources: Sequence[Entry], pool: Entry) -> str:
 
 
 def _knowledge(knowledge: Entry) -> str:
-    head = ["domain", "share", "standard error", "95 % low", "95 % high"]
-    columns = zip(*(knowledge[f] for f in ("domains", "p", "stderr", "low", "high")), strict=True)
+    wide = knowledge.get("low_with_judge") is not None
+    head = ["domain", "share", "standard error", "95 % low", "95 % high", *(["with judge: low", "high"] if wide else [])]
+    fields = ["domains", "p", "stderr", "low", "high", *(["low_with_judge", "high_with_judge"] if wide else [])]
+    columns = zip(*(knowledge[f] for f in fields), strict=True)
     accuracy = knowledge.get("accuracy")
     judged = f" The judge's cross-validated accuracy is {accuracy:.3f}." if accuracy is not None else ""
+    begun = f" Every text began with {cell(knowledge['begun_with'])}." if knowledge.get("begun_with") else ""
+    note = " ".join(map(cell, (knowledge.get("note") or NOT_COVERED).split()))
     return (
         f"Probe `{knowledge.get('probe') or 'unnamed'}`: {knowledge['n']:,} texts judged, {knowledge.get('rejected', 0):,} "
-        f"rejected.{judged}\n\n{table(head, map(list, columns))}\n\n"
-        "The interval covers the sampling of texts and nothing else: not the judge's mistakes, not the choice of the reference "
-        "texts, and not the distance between what a model writes unprompted and what it knows."
+        f"rejected.{judged}{begun}\n\n{table(head, map(list, columns))}\n\n{note}"
     )
 
 

@@ -234,6 +234,19 @@ def test_the_probe_says_what_its_interval_does_not_cover() -> None:
     assert "What the base model knew" not in card(**arguments())
 
 
+def test_a_probe_that_says_what_it_does_not_cover_is_cited() -> None:
+    known = {
+        "domains": ["law", "code"], "p": [0.7, 0.3], "stderr": [0.01, 0.01], "low": [0.68, 0.28], "high": [0.72, 0.32],
+        "low_with_judge": [0.65, 0.25], "high_with_judge": [0.75, 0.35], "n": 1500, "rejected": 2, "accuracy": 0.987,
+        "begun_with": "bos_token <script>", "note": "Neither covers <b>the rest</b>, see /srv/models/base.", "probe": "x",
+    }  # fmt: skip
+    text = card(**arguments(knowledge=known))
+    assert "| law | 0.7000 | 0.0100 | 0.6800 | 0.7200 | 0.6500 | 0.7500 |" in text
+    assert "Every text began with bos_token &lt;script&gt;." in text
+    assert "Neither covers &lt;b&gt;the rest&lt;/b&gt;, see base." in text
+    assert "nothing else" not in text
+
+
 def test_nothing_from_outside_breaks_a_table_or_renders() -> None:
     given = arguments(name=EVIL)
     given["sources"][0] |= {"revision": EVIL, "license": EVIL, "dropped": {EVIL: 1}}

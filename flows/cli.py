@@ -10,64 +10,40 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from composer.errors import CheckError, ComposerError
+from flows.command import (
+    DebugOption,
+    DryOption,
+    JsonOption,
+    Known,
+    Overrides,
+    PlainOption,
+    RebuildOption,
+    RecipePath,
+    Reference,
+    StoreOption,
+    Words,
+    begin,
+    give,
+    state,
+)
 
 KEYBOARD_INTERRUPT = 130  # typer's exit code for it
 
 app = typer.Typer(
     name="sft-composer",
+    cls=Words,
     help="Measure a base model, mix and replay SFT data, train on it, and see what was kept.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-RecipePath = Annotated[str, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
-Overrides = Annotated[list[str] | None, typer.Argument(help="key=value after the recipe, such as law.floor=0.05.")]
-StoreOption = Annotated[
-    str | None, typer.Option("--store", help="Folder of the artifacts (default: the recipe's, or ./store).")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
-PlainOption = Annotated[bool, typer.Option("--plain", help="Run in this process, without Prefect.")]
-DryOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")]
-RebuildOption = Annotated[bool, typer.Option("--rebuild", help="Build again what is there and report drift.")]
-Reference = Annotated[str, typer.Argument(help="kind, key, kind/key or the beginning of a key.")]
-
-
-@dataclass
-class _State:
-    json: bool = False
-    debug: bool = False
-    given: bool = False  # the one document is on stdout
-
-
-state = _State()
-
-
-def _give(document: Any, show: Callable[[], None]) -> None:
-    """Give a command's result: as JSON, or as a person reads it."""
-    state.given = True
-    if state.json:
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
-    else:
-        show()
-
-
-def _set(as_json: bool, debug: bool) -> None:
-    state.json, state.debug = as_json, debug
-    from composer.progress import listener
-    from flows.screen import Screen
-
-    listener.set(Screen())
 
 
 def _carry_out(
@@ -84,7 +60,7 @@ def _carry_out(
     plan = plan.until(until) if until else plan
     if dry_run:
         document = views.plan_document(plan, where)
-        return _give(document, lambda: views.show_plan(document))
+        return give(document, lambda: views.show_plan(document))
     from flows.shell import carry_out
 
     steps: list[dict[str, Any]] = []
@@ -92,7 +68,7 @@ def _carry_out(
     keys = {step["key"] for step in steps}
     drift = [each for each in where.drift() if rebuild and each["key"] in keys]
     document = {"recipe": read.name, "store": str(where.root), "steps": steps, "drift": drift}
-    _give(document, lambda: views.show_run(document, artifacts))
+    give(document, lambda: views.show_run(document, artifacts))
     if drift:
         raise CheckError("content drifted under the same key", where=str(where.root / "drift"), got=f"{len(drift)} artifacts")
     return None
@@ -105,7 +81,7 @@ def run(
     store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
 ) -> None:  # fmt: skip
     """Run the whole story of a recipe; what is complete is not done again."""
-    _set(as_json, debug)
+    begin(as_json, debug)
     _carry_out(recipe, overrides, until=until, store=store, plain=plain, dry_run=dry_run, rebuild=rebuild)
 
 
@@ -116,7 +92,7 @@ def _stage_command(name: str, summary: str) -> None:
         recipe: RecipePath, overrides: Overrides = None, plain: PlainOption = False, dry_run: DryOption = False,
         rebuild: RebuildOption = False, store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
     ) -> None:  # fmt: skip
-        _set(as_json, debug)
+        begin(as_json, debug)
         _carry_out(recipe, overrides, until=name, store=store, plain=plain, dry_run=dry_run, rebuild=rebuild)
 
     command.__doc__ = f"{summary}."
@@ -162,7 +138,7 @@ def doctor(
     store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
 ) -> None:  # fmt: skip
     """Read everything, change nothing, and say what would be kept, repaired and dropped, and why."""
-    _set(as_json, debug)
+    begin(as_json, debug)
     from dataclasses import replace
 
     from composer.artifact import Store
@@ -179,7 +155,7 @@ def doctor(
             targets, model=model, max_length=max_length, against=against or (), encoding=encoding, max_dropped=max_dropped
         )
     report = examine(case)
-    _give(report, lambda: doctor_view.show(report))
+    give(report, lambda: doctor_view.show(report))
     if names := report["too_many_dropped"]:
         expected = f"at most {case.max_dropped:.1%} of a source"
         raise CheckError(
@@ -193,11 +169,11 @@ def list_artifacts(
     store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
 ) -> None:  # fmt: skip
     """List the artifacts of the store, the newest last."""
-    _set(as_json, debug)
+    begin(as_json, debug)
     from flows import views
 
     rows = [views.artifact_row(artifact) for artifact in _store(store).all(kind)]
-    _give(rows, lambda: views.show_list(rows))
+    give(rows, lambda: views.show_list(rows))
 
 
 @app.command(rich_help_panel="Look")
@@ -205,12 +181,12 @@ def show(
     reference: Reference = "run", store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False
 ) -> None:
     """Show an artifact: what it holds, how it was made, where it lies."""
-    _set(as_json, debug)
+    begin(as_json, debug)
     from flows import views
 
     where = _store(store)
     artifact = where.get(reference)
-    _give(
+    give(
         {**artifact.manifest.model_dump(mode="json"), "path": str(artifact.path)}, lambda: views.show_artifact(artifact, where)
     )
 
@@ -218,7 +194,7 @@ def show(
 @app.command(rich_help_panel="Look")
 def why(reference: Reference, store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Say field by field why an artifact's key differs from the last one of its kind."""
-    _set(as_json, debug)
+    begin(as_json, debug)
     from flows import views
 
     where = _store(store)
@@ -230,22 +206,32 @@ def why(reference: Reference, store: StoreOption = None, as_json: JsonOption = F
         "before": before and f"{before.kind}/{before.key}",
         "changes": rows,
     }
-    _give(document, lambda: views.show_why(document))
+    give(document, lambda: views.show_why(document))
 
 
 @app.command(rich_help_panel="Look")
 def verify(store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Check every file of the store against its manifest, and say what drifted."""
-    _set(as_json, debug)
+    begin(as_json, debug)
     from flows import views
 
     where = _store(store)
     found = [{"artifact": f"{a.kind}/{a.key}", "damaged": where.verify(a)} for a in where.all()]
     document = {"checked": len(found), "damaged": [each for each in found if each["damaged"]], "drift": where.drift()}
-    _give(document, lambda: views.show_verify(document))
+    give(document, lambda: views.show_verify(document))
     if document["damaged"]:
         names = ", ".join(str(each["artifact"]) for each in found if each["damaged"])
         raise CheckError("damaged artifacts", where=str(where.root), got=names, hint="remove them and run again")
+
+
+@app.command("probe diff", rich_help_panel="Look")
+def probe_diff(a: Known, b: Known, store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Compare what two probes found, b against a, share by share with intervals."""
+    begin(as_json, debug)
+    from flows import diff
+
+    document = diff.diff(a, b, store=_store(store))
+    give(document, lambda: diff.show(document))
 
 
 @app.command(rich_help_panel="Start")
@@ -254,11 +240,11 @@ def demo(
     as_json: JsonOption = False, debug: DebugOption = False,
 ) -> None:  # fmt: skip
     """Run the whole story in a tiny world: base model, probe, mixture, replay, training, forgetting."""
-    _set(as_json, debug)
+    begin(as_json, debug)
     from flows.demo import story
 
     document = story.run(Path(folder))
-    _give(document, lambda: story.show(document))
+    give(document, lambda: story.show(document))
 
 
 def main() -> None:

@@ -94,23 +94,24 @@ def estimate(judge: FittedJudge, probability: np.ndarray, rounds: Rounds, *, see
     return Estimate(share / share.sum(), judge.shares(rounds.resampled(probability, random)))
 
 
-def judged_again(
-    judge: FittedJudge, texts: Sequence[str], rounds: Rounds, share: np.ndarray, *, n: int, seed: int
-) -> np.ndarray | None:
-    """Return shares of resampled texts under ``n`` judges of resampled reference texts, float64 (R, D), or None.
+def interval_with_judge(
+    judge: FittedJudge, texts: Sequence[str], rounds: Rounds, found: Estimate, *, n: int, seed: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the ends, float64 (D,) each, of 95 % intervals over resampled texts and ``n`` judges of resampled reference texts.
 
     None is the answer for a judge that cannot be fitted again (it has no ``again(texts, n, seed)``, float64 (n, N, D)). A judge
     of resampled texts has seen fewer distinct ones and is less sure of everything, which is no error of the full one: the
-    shares are moved so that their mean is ``share``, and cut at 0 and 1.
+    shares are moved so that their mean is the estimate. The interval is never narrower than that of the texts alone.
     """
     again = getattr(judge, "again", None)
     if again is None or n == 0:
         return None
     random = rng(seed, "self_generation", "judges")
     views: np.ndarray = again(texts, n, seed_of(seed, "self_generation", "again"))
-    drawn = np.concatenate([rounds.resampled(view, random, n=-(-N_RESAMPLES // n)) for view in views])
-    shares = judge.shares(drawn)
-    return np.asarray(np.clip(shares - shares.mean(axis=0) + share, 0, 1))
+    shares = judge.shares(np.concatenate([rounds.resampled(view, random, n=-(-N_RESAMPLES // n)) for view in views]))
+    ends = quantiles(shares - shares.mean(axis=0) + found.share)
+    low, high = (np.clip(end, 0, 1) for end in ends)
+    return np.minimum(low, found.interval[0]), np.maximum(high, found.interval[1])
 
 
 def quantiles(resamples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

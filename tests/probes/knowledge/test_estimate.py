@@ -19,8 +19,7 @@ from probes.knowledge.estimate import (
     Rounds,
     difference,
     estimate,
-    judged_again,
-    quantiles,
+    interval_with_judge,
     read_resamples,
     write_resamples,
 )
@@ -106,20 +105,20 @@ def test_judges_of_other_reference_texts_make_the_interval_wider_and_leave_the_s
         return np.clip(0.9 * rows + 0.1 / 3 + biases, 0, 1)
 
     sure = estimate(judge(), rows, rounds, seed=0)
-    both = judged_again(judge(again=again), ["text"] * 300, rounds, sure.share, n=50, seed=0)
+    both = interval_with_judge(judge(again=again), ["text"] * 300, rounds, sure, n=50, seed=0)
     assert both is not None
-    assert both.shape == (1000, 3)
-    assert both.mean(axis=0) == pytest.approx(sure.share, abs=1e-3)
-    wide, narrow = (np.diff(each, axis=0)[0] for each in (quantiles(both), sure.interval))
+    wide, narrow = (np.diff(each, axis=0)[0] for each in (both, sure.interval))
     assert (wide[:2] > 1.2 * narrow[:2]).all()
     assert wide[2] == pytest.approx(narrow[2], rel=0.25)
+    assert np.mean(both, axis=0)[:2] == pytest.approx(sure.share[:2], abs=0.02), "softer judges do not move the shares"
+    timid = interval_with_judge(judge(again=lambda *_: np.full((50, 300, 3), 1 / 3)), [], rounds, sure, n=50, seed=0)
+    assert np.array_equal(timid or (), sure.interval), "never narrower than the texts alone make it"
 
 
 def test_a_judge_that_cannot_be_fitted_again_gives_no_second_interval() -> None:
-    share = np.array(TRUTH)
-    assert judged_again(judge(), ["text"], one_round(1), share, n=50, seed=0) is None
-    assert judged_again(judge(again=None), ["text"], one_round(1), share, n=50, seed=0) is None
-    assert judged_again(judge(again=lambda *_: 1 / 0), ["text"], one_round(1), share, n=0, seed=0) is None
+    sure = found(20, seed=0)
+    for fitted, n in ((judge(), 50), (judge(again=None), 50), (judge(again=lambda *_: 1 / 0), 0)):
+        assert interval_with_judge(fitted, ["text"] * 20, one_round(20), sure, n=n, seed=0) is None
 
 
 def test_what_two_estimates_differ_by_turns_with_them() -> None:

@@ -112,7 +112,7 @@ class SelfGeneration(KnowledgeProbe):
             Where the judge is no better than guessing, the tokenizer has no token to begin with, or no text can be judged.
         """
         texts, labels = reference["text"].to_list(), reference["domain"].to_list()
-        judge = self.judge.fit(texts, labels, domains=domains, seed=seed)
+        judge = self.judge.fit(texts, labels, domains=domains, seed=seed, session=session)
         reader = _Reader(judge, n_domains=len(domains))
         drawn = self._draw(session, reader, seed=seed, folder=folder)
         write(drawn.texts, folder / "completions.parquet", COMPLETION)

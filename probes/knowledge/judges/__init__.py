@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from composer.spec import Spec
+from probes.engines import Session
 
 
 class FittedJudge(Protocol):
@@ -27,8 +28,15 @@ class FittedJudge(Protocol):
     def confusion(self) -> np.ndarray:
         """The cross-validated confusion matrix."""
 
+    @property
+    def report(self) -> Mapping[str, Any]:
+        """Plain JSON values: how well the judge does on held-out texts, and what there is to say of those judged last."""
+
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Return float64 (n, D) rows on the simplex."""
+
+    def again(self, texts: Sequence[str], n: int, seed: int) -> np.ndarray:
+        """Return float64 (n, N, D): the same texts judged by ``n`` judges that learnt from resamples of the reference texts."""
 
     def shares(self, mean: np.ndarray) -> np.ndarray:
         """Return the domain shares, float64 (..., D), that mean probabilities of the same shape speak for."""
@@ -42,10 +50,13 @@ class Judge(Spec):
     reference: ClassVar[str]
 
     @abstractmethod
-    def fit(self, texts: Sequence[str], labels: Sequence[str], *, domains: Sequence[str], seed: int) -> FittedJudge:
-        """Learn from reference texts and their domains."""
+    def fit(
+        self, texts: Sequence[str], labels: Sequence[str], *, domains: Sequence[str], seed: int, session: Session | None = None
+    ) -> FittedJudge:
+        """Learn from reference texts and their domains; ``session`` is the probed model, for a judge that asks it."""
 
 
 from probes.knowledge.judges.classifier import Classifier  # noqa: E402  members build on what stands above
+from probes.knowledge.judges.llm import Llm  # noqa: E402
 
-JUDGES: dict[str, type[Judge]] = {"classifier": Classifier}
+JUDGES: dict[str, type[Judge]] = {"classifier": Classifier, "llm": Llm}

@@ -50,11 +50,11 @@ class Cloze(LikelihoodProbe):
     share a token, or a candidate changes how the prompt's end is cut, all candidates of the fact are judged from the last
     border that they have in common: the same bytes of the prompt then count for every one of them, given the same tokens.
 
-    With accuracy ``a_d`` and chance ``c_d`` (the mean of ``1 / candidates``), the shares are ``p_d = g_d / sum_e g_e``, where
-    ``g_d = max(0, (a_d - c_d) / (1 - c_d))`` is 0 at chance and 1 where every answer is right. They compare domains as far as
-    the facts are equally hard, and are not shares of the training data. The standard errors and the 95 % intervals are those of
-    a bootstrap over the facts of each domain, in which a resample without any domain above chance counts as even shares; they
-    cover nothing else.
+    With accuracy ``a_d`` and chance ``c_d`` (the mean of ``1 / candidates``), the gain ``g_d = (a_d - c_d) / (1 - c_d)`` is 0
+    at chance and 1 where every answer is right, and the shares are ``p_d = max(0, g_d) / sum_e max(0, g_e)``. They compare
+    domains as far as the facts are equally hard, and are not shares of the training data. The standard errors and the 95 %
+    intervals are those of a bootstrap over the facts of each domain, in which a resample without any domain above chance counts
+    as even shares; they cover nothing else. Where the interval of the mean gain reaches zero, the probe refuses to tell shares.
 
     References
     ----------
@@ -107,7 +107,7 @@ class Cloze(LikelihoodProbe):
         InputError
             Where the facts file is not the one that was planned with.
         ModelError
-            Where no domain is above chance, or the model cannot be asked.
+            Where the mean gain is not surely above zero, or the model cannot be asked.
         """
         questions, left = self._questions(domains=domains, reference=reference, seed=seed)
         passages, facts = _passages(session.tokenizer, questions)
@@ -116,15 +116,15 @@ class Cloze(LikelihoodProbe):
         again = np.stack([_resampled_gain(facts, domain, self.score, seed=seed) for domain in domains], axis=1)
         found = {d: {**_summary(facts, d, self.score, again[:, j]), "left_out": left[d]} for j, d in enumerate(domains)}
         write_json(folder / "cloze.json", {"begun_with": first_token(session.tokenizer), "domains": found})
-        share = np.array([each["gain"] for each in found.values()])
-        if not share.any():
+        if not spread(again.mean(axis=1)).low > 0:
             raise ModelError(
-                "no domain's facts are known better than chance", where="probe", expected="an accuracy above chance",
+                "the facts are not known better than chance", where="probe", expected="accuracies above chance",
                 got=", ".join(f"{d} {each['accuracy']:.3f} (chance {each['chance']:.3f})" for d, each in found.items()),
-                hint="ask a larger model, or easier facts",
+                hint="ask a larger model, or easier or more facts",
             )  # fmt: skip
+        gain = np.array([each["gain"] for each in found.values()])
         knowledge = distribution(
-            shares(share), shares(again), domains=domains, n=facts.height, probe=self.name,
+            shares(gain), shares(again), domains=domains, n=facts.height, probe=self.name,
             rejected=sum(reasons[reason] for reasons in left.values() for reason in UNUSABLE),
         )  # fmt: skip
         write_json(folder / "knowledge.json", knowledge.model_dump(mode="json"))
@@ -169,15 +169,16 @@ class Cloze(LikelihoodProbe):
 
 
 def shares(gain: np.ndarray) -> np.ndarray:
-    """Return shares in proportion to gains, float64 (..., D); where all of them are zero, even shares.
+    """Return shares in proportion to the gains above zero, float64 (..., D); where there is none, even shares.
 
     Examples
     --------
-    >>> shares(np.array([[0.6, 0.2, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])).round(2).tolist()
+    >>> shares(np.array([[0.6, 0.2, 0.0, -0.1], [0.0, -0.3, 0.0, 0.0]])).round(2).tolist()
     [[0.75, 0.25, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]]
     """
-    total = gain.sum(axis=-1, keepdims=True)
-    return np.where(total > 0, gain / np.where(total > 0, total, 1), 1 / gain.shape[-1])
+    above = np.maximum(gain, 0.0)
+    total = above.sum(axis=-1, keepdims=True)
+    return np.where(total > 0, above / np.where(total > 0, total, 1), 1 / above.shape[-1])
 
 
 def _passages(tokenizer: Any, questions: Sequence[Question]) -> tuple[list[Passage], pl.DataFrame]:
@@ -222,7 +223,7 @@ def _credit(score: np.ndarray) -> float:
 
 
 def _gain(accuracy: Any, chance: Any) -> Any:
-    return np.maximum((accuracy - chance) / (1 - chance), 0.0)
+    return (accuracy - chance) / (1 - chance)
 
 
 def _credit_and_chance(facts: pl.DataFrame, domain: str, score: str) -> np.ndarray:

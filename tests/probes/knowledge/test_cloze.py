@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,9 @@ def test_neither_order_nor_copies_nor_the_format_matter(rows: list[dict[str, Any
 
 
 def test_at_chance_the_numbers_are_told(rows: list[dict[str, Any]], tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"law 0\.500 \(chance 0\.500\), medicine 0\.250 \(chance 0\.250\); ask a larger"):
+    with pytest.raises(
+        ModelError, match=r"law 0\.500 \(chance 0\.500\), medicine 0\.250 \(chance 0\.250\); ask a larger model"
+    ):
         measure(written(tmp_path / "facts.jsonl", rows), Reading(halves), tmp_path / "out")
 
 
@@ -194,6 +197,12 @@ def reference(*, n: int = 12) -> pl.DataFrame:
     return pl.DataFrame(texts, schema=["domain", "text"], orient="row")
 
 
+def remembers(before: Sequence[str], word: str) -> float:
+    """The law under which the answer of every reference row is likely."""
+    found = re.search(r"(\d+)\?Ċ$", "".join(before))
+    return 0.5 if found and word == "xyzuvw"[int(found[1]) % 6] else 0.125
+
+
 def test_reference_rows_become_questions() -> None:
     rows = ["Who?\nme", "Who?\nme ", "Who?\nyou", "Where?\nhere", "When? now", "\nlone", "Why?\n" + "so " * 30, ""]
     found, left = questions_of(rows, domain="law", most=9, max_answer=20, distractors=9, seed=0)
@@ -221,19 +230,17 @@ def test_questions_follow_the_seed_and_not_the_order() -> None:
 
 
 def test_reference_rows_are_measured(tmp_path: Path) -> None:
-    session = Reading(knows("xyz"))
-    found = measure(Cloze(distractors=1), session, tmp_path, reference=reference())
-    assert sum(found.p) == pytest.approx(1)
-    assert found.n == 24
+    found = measure(Cloze(distractors=1), Reading(remembers), tmp_path, reference=reference())
+    assert (found.p, found.n) == ((0.5, 0.5), 24)
     law = told(tmp_path)["law"]
-    assert (law["chance"], law["sharing_prompt_bytes"]) == (0.5, 0)
+    assert (law["accuracy"], law["chance"], law["sharing_prompt_bytes"]) == (1, 0.5, 0)
     assert read(tmp_path / "facts.parquet", FACT)["prompt"][0] == "law, case 0?\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cloze.json", "facts.parquet", "knowledge.json"]
     assert KnowledgeDistribution(**json.loads((tmp_path / "knowledge.json").read_text())) == found
 
 
 def test_the_plan_is_what_is_shown(tmp_path: Path) -> None:
-    session, probe = Reading(knows("xyz"), byte_tokenizer("b c")), Cloze(max_facts=7, window=12, overlap=4)
+    session, probe = Reading(remembers, byte_tokenizer("b c")), Cloze(max_facts=7, window=12, overlap=4)
     counts = probe.plan(domains=DOMAINS, reference=reference(), tokenizer=session.tokenizer, seed=0)
     measure(probe, session, tmp_path, reference=reference())
     assert (counts.generations, counts.prompt_tokens) == (0, session.n_shown)
@@ -254,7 +261,8 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_real_session_is_measured(session: Session, tmp_path: Path) -> None:
-    found = measure(Cloze(distractors=2), session, tmp_path, reference=reference(n=30))
-    assert (found.n, sum(found.p)) == (60, pytest.approx(1))
-    for each in told(tmp_path).values():  # random weights know nothing, and chance is a third
+    with pytest.raises(ModelError, match="the facts are not known better than chance"):  # random weights know nothing
+        measure(Cloze(distractors=2), session, tmp_path, reference=reference(n=30))
+    for each in told(tmp_path).values():
         assert 0.05 < each["accuracy"] < 0.7
+        assert (each["facts"], each["chance"]) == (30, pytest.approx(1 / 3))

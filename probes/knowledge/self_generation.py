@@ -21,7 +21,7 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from composer.artifact import shard
-from composer.errors import ModelError, SpecError
+from composer.errors import FaultError, ModelError, SpecError
 from composer.fingerprint import write_json
 from composer.progress import bar, say
 from composer.spec import digest, member_of, seed_of
@@ -110,6 +110,8 @@ class SelfGeneration(KnowledgeProbe):
             Where a domain has too few reference texts.
         ModelError
             Where the judge is no better than guessing, the tokenizer has no token to begin with, or no text can be judged.
+        FaultError
+            Where the engine gives back fewer texts than it was asked for, or more.
         """
         texts, labels = reference["text"].to_list(), reference["domain"].to_list()
         judge = self.judge.fit(texts, labels, domains=domains, seed=seed, session=session)
@@ -150,6 +152,8 @@ class SelfGeneration(KnowledgeProbe):
             [[begin]] * count, max_new_tokens=self.max_new_tokens, temperature=self.temperature,
             seed=seed_of(seed, "self_generation", start),
         )  # fmt: skip
+        if len(made) != count:
+            raise FaultError("the engine lost texts", where=f"samples from {start} on", expected=str(count), got=len(made))
         rows = [(start + i, each.text, len(each.ids), each.finished) for i, each in enumerate(made)]
         frame = pl.DataFrame(rows, schema=dict(COMPLETION), orient="row")
         meter.add(frame, time.perf_counter() - begun)

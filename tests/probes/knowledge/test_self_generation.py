@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from composer.errors import ModelError, SourceError, SpecError
+from composer.errors import FaultError, ModelError, SourceError, SpecError
 from composer.progress import Silence, listener
 from composer.tables import COMPLETION, read
 from composer.types import KnowledgeDistribution
@@ -349,6 +349,15 @@ def test_judges_of_other_reference_texts_widen_the_second_interval_alone(
     assert found.high_with_judge is not None
     narrow, wide = np.subtract(found.high, found.low), np.subtract(found.high_with_judge, found.low_with_judge)
     assert (wide[:2] > 1.1 * narrow[:2]).all()
+
+
+def test_an_engine_that_loses_texts_is_not_believed(
+    reference: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = World.complete
+    monkeypatch.setattr(World, "complete", lambda world, prompts, **fields: whole(world, prompts[1:], **fields))
+    with pytest.raises(FaultError, match="samples from 0 on: the engine lost texts; expected 250; got 249"):
+        measure(World(), reference, tmp_path, samples=300)
 
 
 def test_killed_in_the_middle_it_asks_only_for_the_rest(reference: pl.DataFrame, tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from composer.errors import SpecError
 from composer.spec import Spec, member_of
 from probes.embed import EMBEDDERS, Embedder
+from probes.embed.lexical import Lexical
 
 if TYPE_CHECKING:
     AnyEmbedder = Embedder
@@ -32,8 +34,9 @@ class Merge(Spec):
     the cluster. A tag within ``eps`` of a known name goes by the nearest such and is not clustered; it is compared with names
     alone and never with what goes by them, or a name would reach farther from run to run.
 
-    The embedder decides what is near. PhraseBERT is the paper's; ``lexical`` knows words and no meanings, and its few
-    dimensions bring tags together that share no more than a common word.
+    The embedder decides what is near; PhraseBERT is the paper's. ``lexical`` is refused: the few dimensions that it fits to
+    the tags themselves bring rare ones together that have nothing in common. Of 9,899 tags of real instructions it renamed 28 %
+    ("fish" to "omit or add"), a small sentence model 0.9 %.
 
     References
     ----------
@@ -43,6 +46,13 @@ class Merge(Spec):
     embed: AnyEmbedder
     eps: float = Field(default=0.1, gt=0, le=2)
     min_samples: int = Field(default=5, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Merge:
+        if isinstance(self.embed, Lexical):
+            expected = "an embedder that knows meanings, such as {name: sentence_transformer, model: ...}"
+            raise SpecError("cannot tell tags apart", where="embed", got=self.embed.name, expected=expected)
+        return self
 
     def names(self, counts: Mapping[str, int], *, known: Collection[str] = ()) -> dict[str, str]:
         """Return the name of every tag of ``counts``; ``known`` are names that are taken already."""

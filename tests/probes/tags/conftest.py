@@ -1,4 +1,4 @@
-"""A model whose answers are written beforehand, and an embedder whose places can be read off the tags."""
+"""A model whose answers are written beforehand, and embedders whose places can be read off the tags."""
 
 from __future__ import annotations
 
@@ -32,6 +32,19 @@ class Planted(Embedder):
         return np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
 
 
+class Words(Embedder):
+    """A tag lies where its words are; tags that share none are orthogonal."""
+
+    reference: ClassVar[str] = "-"
+    summary: ClassVar[str] = "for tests"
+    name: Literal["words"] = "words"
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        words = sorted({word for text in texts for word in text.split()})
+        rows = np.array([[text.split().count(word) for word in words] for text in texts], dtype=np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 class Scripted(Engine):
     """An engine whose sessions answer a request at their nth call as the script says."""
 
@@ -63,6 +76,12 @@ class ScriptedSession:
 def planted(monkeypatch: pytest.MonkeyPatch) -> Planted:
     monkeypatch.setitem(EMBEDDERS, "planted", Planted)
     return Planted()
+
+
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch) -> Words:
+    monkeypatch.setitem(EMBEDDERS, "words", Words)
+    return Words()
 
 
 @pytest.fixture

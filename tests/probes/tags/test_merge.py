@@ -9,16 +9,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from composer.errors import SpecError
+from probes.embed import Embedder
 from probes.tags.merge import Merge
 
 # A cosine distance of 0.1 is an angle of 25.8 degrees.
 CLUSTERS = [[f"{word} {angle + k}" for k in range(5)] for word, angle in (("sort", 0), ("translate", 100), ("summarise", 200))]
+MODEL = {"name": "sentence_transformer", "model": "m"}
 NOISE = ["rare 50", "rare 150", "rare 300"]
 
 
 @pytest.fixture
-def merge(planted: object) -> Merge:  # noqa: ARG001
-    return Merge(embed="planted")
+def merge(planted: Embedder) -> Merge:
+    return Merge(embed=planted)
 
 
 def test_every_cluster_goes_by_its_most_frequent_member_the_last_one_too(merge: Merge) -> None:
@@ -94,10 +96,11 @@ def test_many_tags_are_compared_block_by_block(merge: Merge, monkeypatch: pytest
     ("fields", "match"),
     [
         ({}, "embed: missing field of Merge"),
+        ({"embed": "lexical"}, "embed: cannot tell tags apart; expected an embedder that knows meanings, .*; got lexical"),
         ({"embed": "planed"}, "embed.name: unknown embedder 'planed'"),
-        ({"embed": "lexical", "eps": 0}, "eps: input should be greater than 0"),
-        ({"embed": "lexical", "min_samples": 0}, "min_samples: input should be greater than or equal to 1"),
-        ({"embed": "lexical", "epsilon": 1}, "epsilon: unknown field of Merge"),
+        ({"embed": MODEL, "eps": 0}, "eps: input should be greater than 0"),
+        ({"embed": MODEL, "min_samples": 0}, "min_samples: input should be greater than or equal to 1"),
+        ({"embed": MODEL, "epsilon": 1}, "epsilon: unknown field of Merge"),
     ],
 )
 def test_wrong_fields_are_refused(fields: dict[str, object], match: str) -> None:

@@ -50,7 +50,8 @@ def test_a_run_leaves_its_tags_with_their_counts(tmp_path: Path) -> None:
     assert pl.read_parquet_schema(tmp_path / "pool.parquet") == pl.Schema(KNOWN)
 
 
-def test_the_same_texts_have_the_same_tags_again_and_the_pool_only_counts(planted: object, tmp_path: Path) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("planted")
+def test_the_same_texts_have_the_same_tags_again_and_the_pool_only_counts(tmp_path: Path) -> None:
     merge = {"embed": "planted", "min_samples": 2}
     texts = ["a 0,b 10", "b 10,c 20", "c 20", "far 90,a 0", "b 10"]
     first = Fixed(merge=merge).tag(texts, folder=tmp_path)
@@ -64,7 +65,8 @@ def test_the_same_texts_have_the_same_tags_again_and_the_pool_only_counts(plante
     assert after.counts == {tag: 2 * n for tag, n in before.counts.items()}
 
 
-def test_a_name_does_not_reach_farther_from_run_to_run(planted: object, tmp_path: Path) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("planted")
+def test_a_name_does_not_reach_farther_from_run_to_run(tmp_path: Path) -> None:
     merge = {"embed": "planted"}
     path = written(tmp_path / "0.jsonl", {"tag": "a 0"})
     for run, angle in enumerate((20, 40, 60)):  # each within eps of the one before
@@ -83,7 +85,8 @@ def test_new_tags_are_matched_after_normalisation_and_added(tmp_path: Path) -> N
     assert pool.names["sort"] == "ordering"
 
 
-def test_a_near_tag_goes_by_a_known_name(planted: object, tmp_path: Path) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("planted")
+def test_a_near_tag_goes_by_a_known_name(tmp_path: Path) -> None:
     path = written(tmp_path / "known.jsonl", {"tag": "known 10"}, {"tag": "alias 200", "name": "known 10"})
     texts = ["new 12", "new 190", "alias 200", "known 10,new 12"]
     assert Fixed(pool=path).tag(texts) == [("new 12",), ("new 190",), ("known 10",), ("known 10", "new 12")]

@@ -51,8 +51,9 @@ def test_tags_are_normal_and_distinct(each: Tagger) -> None:
         assert all(tag and normalise(tag) == tag for tag in tags)
 
 
+@pytest.mark.usefixtures("words")
 def test_tags_do_not_depend_on_order_or_repetition(each: Tagger) -> None:
-    merged = each.model_copy(update={"merge": Merge(embed="lexical", min_samples=2, eps=0.9)})
+    merged = each.model_copy(update={"merge": Merge(embed="words", min_samples=2, eps=0.7)})
     shuffled = TEXTS * 2
     random.Random(3).shuffle(shuffled)
     for tagger in (each, merged):
@@ -61,8 +62,9 @@ def test_tags_do_not_depend_on_order_or_repetition(each: Tagger) -> None:
     assert merged.tag(TEXTS) != each.tag(TEXTS)
 
 
+@pytest.mark.usefixtures("words")
 def test_the_same_texts_have_the_same_tags_again_with_the_pool_they_left(each: Tagger, tmp_path: Path) -> None:
-    merged = each.model_copy(update={"merge": Merge(embed="lexical", min_samples=2, eps=0.9)})
+    merged = each.model_copy(update={"merge": Merge(embed="words", min_samples=2, eps=0.7)})
     tags = merged.tag(TEXTS, folder=tmp_path)
     assert each.model_copy(update={"pool": str(tmp_path / "pool.parquet")}).tag(TEXTS) == tags
 
@@ -73,17 +75,19 @@ def test_no_texts_have_no_tags(each: Tagger, tmp_path: Path) -> None:
     assert pl.read_parquet(tmp_path / "pool.parquet").is_empty()
 
 
-def test_a_tag_that_two_spellings_lead_to_counts_once(planted: object) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("planted")
+def test_a_tag_that_two_spellings_lead_to_counts_once() -> None:
     merge = Merge(embed="planted", min_samples=1)
     tags = Keyphrase(min_texts=1, merge=merge).tag(["x 0. y 1. w 90", "y 1"])
     assert tags == [("w 90", "y 1"), ("y 1",)]
     assert insinfo(tags).round(6).tolist() == [0.693147, 0.0]
 
 
+@pytest.mark.usefixtures("words")
 def test_a_recipe_may_give_any_tagger_a_merge_and_a_pool() -> None:
-    fields = {"lemmas": ["en"], "merge": {"embed": "lexical", "eps": 0.2}, "pool": "p"}
+    fields = {"lemmas": ["en"], "merge": {"embed": "words", "eps": 0.2}, "pool": "p"}
     tagger = member({"name": "keyphrase", **fields}, TAGGERS, kind="tagger")
-    assert (tagger.lemmas, tagger.merge, tagger.pool) == (("en",), Merge(embed="lexical", eps=0.2), "p")
+    assert (tagger.lemmas, tagger.merge, tagger.pool) == (("en",), Merge(embed="words", eps=0.2), "p")
     with pytest.raises(SpecError, match=r"embed.name: unknown embedder 'lexicl'"):
         member({"name": "keyphrase", "merge": {"embed": "lexicl"}}, TAGGERS, kind="tagger")
 

@@ -47,9 +47,10 @@ class Perplexity(LikelihoodProbe):
 
     The shares are ``p_d = (1 / b_d) / sum_e (1 / b_e)``: had every domain the same number of bits, these are the shares of text
     that they would pay for. That is relative ease, not a share of the training data: some domains are easier than others for
-    every model, and what a text costs falls slowly with how much was read of its kind. So the shares lie closer together than
-    those of a training mixture; compare them between models, or look at the bits themselves. A text that the model was trained
-    on is not held out and is cheaper for it.
+    every model, and what a text costs falls slowly with how much was read of its kind. On two small models of opposite, known
+    mixtures of real text the shares came no nearer to the mixture than even shares are (total variation 0.33 and 0.39, and 0.37
+    for even ones), while the bits of five domains in six followed what was read of them. So compare models, not domains. A text
+    that the model was trained on is not held out and is cheaper for it.
 
     The standard errors and the 95 % intervals are those of a bootstrap over the texts of each domain, and cover nothing else.
 

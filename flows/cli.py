@@ -163,6 +163,24 @@ def doctor(
         )
 
 
+@app.command(rich_help_panel="Look")
+def estimate(
+    recipe: RecipePath, overrides: Overrides = None, store: StoreOption = None, as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:  # fmt: skip
+    """Say what the recipe's probe will cost on its very engine, after a short calibration, and do nothing of it."""
+    begin(as_json, debug)
+    from composer.artifact import Store
+    from flows import spending
+    from flows.pipeline import make_plan
+    from flows.recipe import read_recipe
+
+    read = read_recipe(recipe, overrides or ())
+    where = Store(store or read.at(read.store))
+    document = spending.spending(make_plan(read, where), where)
+    give(document, lambda: spending.show(document))
+
+
 @app.command("ls", rich_help_panel="Look")
 def list_artifacts(
     kind: Annotated[str | None, typer.Argument(help="Only this kind.")] = None,

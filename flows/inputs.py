@@ -35,6 +35,13 @@ def instructions_of(samples: Artifact) -> pl.DataFrame:
     return texts.join(wanted, on="instruction_id", how="semi").sort("instruction_id")
 
 
+def references_of(samples: Artifact) -> tuple[pl.DataFrame, str]:
+    """Return the texts that show what a domain is, as columns domain and text, and the role of the rows they come from."""
+    role = "reference" if len(samples_of(samples, "reference")) else "target"
+    text = pl.col("messages").list.eval(pl.element().struct.field("content")).list.join("\n")
+    return samples_of(samples, role).select("domain", text.alias("text")), role
+
+
 def held_out(samples: Artifact, *, most: int | None) -> pl.DataFrame:
     """Return the rows that are only measured, at most so many of each domain.
 

@@ -18,7 +18,7 @@ from composer.artifact import Artifact
 from composer.fingerprint import write_json
 from composer.spec import seed_of
 from composer.types import KnowledgeDistribution, MixContext, Mixture, Schedule, SimilarityMatrix, Source, Unit
-from flows.inputs import held_out, instructions_of, light_samples_of, samples_of, supply
+from flows.inputs import held_out, instructions_of, light_samples_of, references_of, samples_of, supply
 from flows.models import Pinned, model_ref, tokenizer_of
 from flows.recipe import Corpus, Evaluate
 
@@ -111,9 +111,7 @@ def probe(
     base: Artifact | None = None,
 ) -> Stats:  # fmt: skip
     """Measure what the base model knows of every domain."""
-    role = "reference" if len(samples_of(samples, "reference")) else "target"
-    text = pl.col("messages").list.eval(pl.element().struct.field("content")).list.join("\n")
-    reference = samples_of(samples, role).select("domain", text.alias("text"))
+    reference, role = references_of(samples)
     with engine.open(model_ref(model, base)) as session:
         found = probe.measure(session, domains=domains, reference=reference, seed=seed_of(seed, "probe"), folder=folder)
     return {"n": found.n, "rejected": found.rejected, "accuracy": found.accuracy, "judged_by": role}

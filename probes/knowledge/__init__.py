@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import polars as pl
 
 from composer.spec import Spec
 from composer.types import KnowledgeDistribution
+from probes.cost import Counts
 from probes.engines import Session
 
 
@@ -24,6 +25,10 @@ class KnowledgeProbe(Spec):
     def placed(self, at: Callable[[str], Path]) -> KnowledgeProbe:  # noqa: ARG002
         """Return the probe with its files where ``at`` finds them, and with what identifies their content."""
         return self
+
+    @abstractmethod
+    def plan(self, *, domains: Sequence[str], reference: pl.DataFrame, tokenizer: Any, seed: int) -> Counts:
+        """Return what :meth:`measure` asks of the model at most, counted without a model."""
 
     @abstractmethod
     def measure(

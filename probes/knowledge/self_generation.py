@@ -9,6 +9,7 @@ temperature but 1 makes it worse.
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from composer.progress import bar, say
 from composer.spec import digest, member_of, seed_of
 from composer.tables import COMPLETION, Schema, read, write
 from composer.types import KnowledgeDistribution
+from probes.cost import Counts
 from probes.engines import Session
 from probes.knowledge import KnowledgeProbe
 from probes.knowledge.estimate import RESAMPLES, Rounds, estimate, interval_with_judge, long, write_resamples
@@ -95,6 +97,21 @@ class SelfGeneration(KnowledgeProbe):
                 expected=f"at least max_new_tokens, {self.max_new_tokens}",
             )  # fmt: skip
         return self
+
+    def plan(
+        self,
+        *,
+        domains: Sequence[str],  # noqa: ARG002  texts are asked for, whatever they turn out to be of
+        reference: pl.DataFrame,  # noqa: ARG002
+        tokenizer: Any,  # noqa: ARG002
+        seed: int,  # noqa: ARG002
+    ) -> Counts:
+        """Return the most that :meth:`measure` asks for: every text as long as it may be, within the budget."""
+        most = self.samples * self.rounds
+        if self.max_tokens is not None:
+            most = min(most, self.max_tokens)  # each has a token at least
+        written = min(self.samples * self.rounds * self.max_new_tokens, self.max_tokens or sys.maxsize)
+        return Counts(generations=most, prompt_tokens=most, output_tokens=written)
 
     def measure(
         self, session: Session, *, domains: Sequence[str], reference: pl.DataFrame, seed: int, folder: Path

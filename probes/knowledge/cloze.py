@@ -178,7 +178,7 @@ def shares(gain: np.ndarray) -> np.ndarray:
     """
     above = np.maximum(gain, 0.0)
     total = above.sum(axis=-1, keepdims=True)
-    return np.where(total > 0, above / np.where(total > 0, total, 1), 1 / above.shape[-1])
+    return np.asarray(np.where(total > 0, above / np.where(total > 0, total, 1), 1 / above.shape[-1]))
 
 
 def _passages(tokenizer: Any, questions: Sequence[Question]) -> tuple[list[Passage], pl.DataFrame]:

@@ -132,8 +132,7 @@ def calibrate(
     if repeats < 1:
         raise InputError("nothing to calibrate with", where="repeats", expected="at least 1", got=repeats)
     tokenizer = session.tokenizer
-    begin, end = ends_of(tokenizer)
-    prompt = [*begin, *end, 0][:1]
+    prompt = [token for ends in ends_of(tokenizer) for token in ends][:1] or [0]
     width = int(min(_READ, tokenizer.model_max_length))
 
     def prefill(n: int, run: int) -> int:
@@ -148,8 +147,7 @@ def calibrate(
         return sum(len(completion.ids) for completion in made)
 
     kinds = (prefill, counts.prompt_tokens), (generation, counts.output_tokens)
-    found = [_rates(work, seconds, repeats, clock) if asked else () for work, asked in kinds]
-    return Rates(*found)
+    return Rates(*(_rates(work, seconds, repeats, clock) if asked else () for work, asked in kinds))
 
 
 def _rates(work: Callable[[int, int], int], seconds: float, repeats: int, clock: Callable[[], float]) -> tuple[float, ...]:

@@ -12,6 +12,7 @@ from composer.ingest.files import READERS
 from composer.ingest.opening import TruncatedError, ending, whole
 from composer.types import Source
 from flows.pipeline import Plan, Step
+from probes.knowledge.self_generation import SelfGeneration
 
 CHARACTERS_PER_TOKEN = 4  # of English text under the usual vocabularies; a guess until the source is ingested
 NOTE = "Tokens of sources that are not ingested yet are guessed as bytes / 4."
@@ -67,8 +68,11 @@ def _calls(step: Step, plan: Plan, sources: list[dict[str, Any]]) -> dict[str, A
     mean = sum(source["tokens"] or 0 for source in sources) / max(rows, 1)
     if step.stage.name == "probe":
         probe = step.values["probe"]
-        n = probe.samples * probe.rounds
-        return {"step": step.label, "calls": n, "tokens": n * probe.max_new_tokens}
+        if not isinstance(probe, SelfGeneration):  # how much others read is known once there are samples
+            return None
+        most = probe.samples * probe.rounds
+        tokens = most * probe.max_new_tokens
+        return {"step": step.label, "calls": most, "tokens": min(tokens, probe.max_tokens or tokens)}
     if step.stage.name == "evaluate":
         n = min(rows, (recipe.evaluate.max_samples or rows) * len(recipe.order))
         return {"step": step.label, "calls": n, "tokens": round(n * mean)}

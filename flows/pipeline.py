@@ -226,8 +226,9 @@ def measure_story(recipe: Recipe, call: Call, samples: Step, model: Mapping[str,
         out["tag"] = call("tag", tagger=recipe.tags, samples=samples)
         out["score"] = call("score", tags=out["tag"], samples=samples)
     if recipe.probe is not None:
+        placed = recipe.probe.placed(recipe.at)
         out["probe"] = call(
-            "probe", probe=recipe.probe, engine=recipe.engine, domains=recipe.order, seed=recipe.seed, samples=samples, **model
+            "probe", probe=placed, engine=recipe.engine, domains=recipe.order, seed=recipe.seed, samples=samples, **model
         )
     return out
 

@@ -26,6 +26,7 @@ LISTED = st.lists(st.fixed_dictionaries({"tag": PLAIN, "explanation": PLAIN}), m
         ('{"tags": [{"tag": "a"}]}', ("a",), True),
         ('[{"tag": "a", "keywords": ["k", "l"]}, {"tag": "b", "expl', ("a",), False),
         ('{"tag": "a"}\n{"tag": "b"}', ("a", "b"), False),
+        ('[{"tag": "a\x00b", "explanation": "one\ntwo"}]', ("a\x00b",), True),
         ('["a", "b"]', ("a", "b"), False),
         ('{"tags": ["a", 1, null, "b"]}', ("a", "b"), False),
         ('[{"tag": "?!"}, {"tag": ""}, {"tag": 3}, {"tag": null}, {"tag": ["x"]}, {"label": "x"}, "y"]', ("y",), False),

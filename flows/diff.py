@@ -110,6 +110,8 @@ def _comparable(a: Side, b: Side) -> list[str]:
             "the two come from other probes, whose shares mean other things", where=f"{a.reference}, {b.reference}",
             expected=one.probe or "an unnamed probe", got=other.probe or "an unnamed probe", hint="probe both with one recipe",
         )  # fmt: skip
+    if one.accuracy is None and other.accuracy is None:  # nobody judged
+        return []
     if not (one.judge and other.judge):
         unsaid = " and ".join(side.reference for side in (a, b) if not side.knowledge.judge)
         return [f"{unsaid} does not say who judged: a difference may be the judges'"]

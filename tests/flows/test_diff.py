@@ -23,7 +23,7 @@ DOMAINS = ("law", "medicine", "code")
 def probed(folder: Path, p: tuple[float, ...], *, bare: bool = False, **fields: Any) -> str:
     """Write what a probe of 400 certain judgements leaves, and return the path."""
     folder.mkdir()
-    known = {"domains": DOMAINS, "judge": "classifier 01", "probe": "self_generation", "n": 400, **fields}
+    known = {"domains": DOMAINS, "judge": "classifier 01", "probe": "self_generation", "accuracy": 0.9, "n": 400, **fields}
     again = np.random.default_rng(0).multinomial(400, p, size=1000) / 400
     low, high = np.quantile(again, [0.025, 0.975], axis=0)
     known |= {"p": p, "stderr": tuple(again.std(axis=0)), "low": tuple(low), "high": tuple(high)}
@@ -99,6 +99,12 @@ def test_other_judges_and_missing_resamples_are_warned_of(tmp_path: Path, store:
     assert law["high"] - law["low"] == pytest.approx(2 * 1.96 * np.sqrt(2 * 0.24 / 400), rel=0.1)
     [line] = diff(a, probed(tmp_path / "c", (0.4, 0.3, 0.3), judge=""), store=store)["warnings"]
     assert f"{tmp_path / 'c'} does not say who judged" in line
+
+
+def test_where_nobody_judged_there_is_no_judge_to_warn_of(tmp_path: Path, store: Store) -> None:
+    unjudged = {"judge": "", "accuracy": None, "probe": "perplexity"}
+    sides = [probed(tmp_path / name, (0.6, 0.3, 0.1), **unjudged) for name in "ab"]
+    assert diff(*sides, store=store)["warnings"] == []
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

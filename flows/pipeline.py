@@ -223,7 +223,7 @@ def measure_story(recipe: Recipe, call: Call, samples: Step, model: Mapping[str,
     if recipe.embed is not None and recipe.distance is not None:
         out["compare"] = call("compare", distance=recipe.distance, domains=compared, samples=samples, embeddings=out["embed"])
     if recipe.tags is not None:
-        out["tag"] = call("tag", tagger=recipe.tags, samples=samples)
+        out["tag"] = call("tag", tagger=recipe.tags.placed(recipe.at), samples=samples)
         out["score"] = call("score", tags=out["tag"], samples=samples)
     if recipe.probe is not None:
         placed = recipe.probe.placed(recipe.at)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from composer.spec import Spec, outside_identity
 from probes.tags.merge import Merge
@@ -36,6 +36,10 @@ class Tagger(Spec):
     lemmas: tuple[str, ...] = ()
     merge: Merge | None = None
     pool: str | None = outside_identity(None)
+
+    def placed(self, at: Callable[[str], Path]) -> Self:
+        """Return the tagger with its pool where ``at`` finds it."""
+        return self if self.pool is None else self.model_copy(update={"pool": str(at(self.pool))})
 
     @abstractmethod
     def propose(self, texts: Sequence[str], *, folder: Path | None) -> list[tuple[str, ...]]:

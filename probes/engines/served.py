@@ -6,7 +6,7 @@ server without vLLM's extensions the ids of a completion are those of its text, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from composer.progress import bar
 from composer.spec import seed_of
 from probes.engines import Completion, TokenScores
 from probes.engines.replicas import Replicas
-from probes.engines.terms import Terms, choices_of, scores_of, split, weighing, weights_of
+from probes.engines.terms import Terms, choices_of, held_to, scores_of, split, weighing, weights_of
 
 MAX_WEIGHED = 128  # vLLM weighs no more tokens at once
 
@@ -36,13 +36,20 @@ class ServedSession:
         self._n_vocabulary = max(terms.tokenizer.get_vocab().values()) + 1
         self._end = terms.tokenizer.eos_token_id
 
+    @property
+    def structured(self) -> bool:
+        """Whether completions can be held to a JSON schema."""
+        return "schema" in self._offers
+
     def complete(
-        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float = 1.0, seed: int
-    ) -> list[Completion]:
+        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float = 1.0, seed: int,
+        schema: Mapping[str, Any] | None = None,
+    ) -> list[Completion]:  # fmt: skip
         """Continue every prompt until an end token or ``max_new_tokens``, from the whole distribution: no top-k and no top-p.
 
         Every prompt has a seed of its own, so that neither batches nor replicas bear on the texts, up to the rounding of the
-        server's arithmetic. Temperature 0 takes the most likely token.
+        server's arithmetic. Temperature 0 takes the most likely token. With a ``schema`` the text is JSON of it, as far as the
+        tokens reach.
 
         Raises
         ------
@@ -58,6 +65,8 @@ class ServedSession:
         wanted = {"max_tokens": max_new_tokens, "temperature": temperature, **WHOLE, **(WHOLE_EXTENDED if self._offers else {})}
         if self._offers and self._end is not None:
             wanted["stop_token_ids"] = [self._end]
+        if schema is not None:
+            wanted |= self._held_to(schema)
         batches = _chunks(range(len(prompts)), 1 if temperature else self._batch_size)
         seeds: list[dict[str, Any]] = [{"seed": seed_of(seed, "complete", rows[0])} if temperature else {} for rows in batches]
         made = self._asked("completing", prompts, batches, [wanted | own for own in seeds])
@@ -105,6 +114,11 @@ class ServedSession:
             for row, choice in enumerate(self._weighed(prompts, some)):
                 out[row, columns] = weights_of(choice, some)
         return out
+
+    def _held_to(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        if not self.structured:
+            raise ModelError("the server holds no completion to a schema", hint="serve the model with vLLM, or ask without one")
+        return held_to(schema)
 
     def _weighed(self, prompts: Sequence[Sequence[int]], choices: list[int]) -> list[dict[str, Any]]:
         batches = _chunks(range(len(prompts)), self._batch_size)

@@ -1,12 +1,13 @@
 """What holds between this side and servers that speak OpenAI's completions API, and how their answers are read.
 
 What a server offers is found out by asking. vLLM's extensions give tokens back as ids, score a prompt with the rank of every
-token, and weigh choices in one prefill; without them a prompt is scored by its echo, and the rest is made of that.
+token, weigh choices in one prefill and hold a completion to a schema; without them a prompt is scored by its echo, and choices
+are made of that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from probes.engines.replicas import Ask, RefusedError
 
 SENTENCE = "It is 7:05 pm; naïve café, Straße, Это, 知识, สวัสดี, def f(x):\n\treturn x ** 2  # 10,000"
 LEAST = -9999.0  # stands for minus infinity, which JSON has not
+ONLY = 7  # what a completion must be that is held to the schema {"enum": [ONLY]}
 
 
 @dataclass
@@ -114,7 +116,16 @@ class Terms:
         except RefusedError:
             return frozenset()
         found = {name for name in ("token_ids", "prompt_logprobs") if choice.get(name)}
-        return frozenset(found | ({"choices"} if _weights(choice, ids) else set()))
+        found |= {"choices"} if _weights(choice, ids) else set()
+        return frozenset(found | ({"schema"} if await self._is_held(ask, ids) else set()))
+
+    async def _is_held(self, ask: Ask, ids: list[int]) -> bool:
+        try:
+            body = {"model": self.model, "prompt": ids, "max_tokens": 8, "temperature": 0, **held_to({"enum": [ONLY]})}
+            [choice] = choices_of(await ask("completions", body), 1)
+        except RefusedError:  # vLLM without a program for grammars
+            return False
+        return str(choice.get("text", "")).strip() == str(ONLY)
 
 
 def split(tokenizer: Any, text: str) -> list[int]:
@@ -161,6 +172,11 @@ def scores_of(choice: dict[str, Any], ids: Sequence[int]) -> TokenScores:
         raise ModelError("this server gives no log-probabilities of a prompt", hint=hint)
     top = [one >= max(few.values()) for one, few in zip(logprob[1 : len(ids)], best[1 : len(ids)], strict=True)]
     return TokenScores(_finite(logprob[1 : len(ids)]), np.array(top, dtype=bool))
+
+
+def held_to(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what vLLM must be asked for so that a completion is JSON of the schema."""
+    return {"structured_outputs": {"json": dict(schema)}}
 
 
 def weighing(choices: Sequence[int]) -> dict[str, Any]:

@@ -156,6 +156,8 @@ class Server:
             weights = np.exp(logprob / temperature) if temperature else (logprob == logprob.max()).astype(float)
             made.append(int(random.choice(len(weights), p=weights / weights.sum())))
             ids.append(made[-1])
+        if held := body.get("structured_outputs"):
+            made = [*self.tokenizer.encode(json.dumps(held["json"]["enum"][0]), add_special_tokens=False), end]
         choice: dict[str, Any] = {
             "index": index,
             "text": self.tokenizer.decode(made, skip_special_tokens=True),

@@ -117,7 +117,7 @@ def test_many_choices_are_weighed_in_parts(tokenizer: Any, tiny_model: Path, exa
     choices = list(range(len(tokenizer)))[::-1]
     with served(tokenizer) as server, OpenAI(base_urls=server.url).open(ModelRef(path=str(tiny_model))) as session:
         assert session.choose([[3, 4], [9]], choices) == pytest.approx(exact[[4, 9]][:, choices], abs=1e-12)
-        assert max(len(body["logprob_token_ids"]) for body in server.bodies) <= 128
+        assert max(len(body.get("logprob_token_ids", [])) for body in server.bodies) <= 128
 
 
 def test_greedy_takes_the_most_likely_token_each_time(session: ServedSession, exact: np.ndarray) -> None:
@@ -182,6 +182,15 @@ def test_prompts_are_sent_in_batches_where_nothing_is_drawn(tokenizer: Any, tiny
         session.score([[5, 6]] * 20)
         session.complete([[5, 6]] * 20, max_new_tokens=2, temperature=0, seed=0)
         assert server.seen["/v1/completions"] - before == 6
+
+
+def test_completions_are_held_to_a_schema(session: ServedSession) -> None:
+    if session.structured:
+        made = session.complete([[9], [8]], max_new_tokens=9, seed=0, schema={"enum": ["yes", "no"]})
+        assert [completion.text for completion in made] == ['"yes"', '"yes"']
+    else:
+        with pytest.raises(ModelError, match="the server holds no completion to a schema; serve the model with vLLM"):
+            session.complete([[9]], max_new_tokens=9, seed=0, schema={"enum": ["yes"]})
 
 
 def test_a_sequence_may_fill_the_context(tokenizer: Any, tiny_model: Path, exact: np.ndarray) -> None:
@@ -297,4 +306,4 @@ def test_the_api_is_found_beneath_a_server(tokenizer: Any, tiny_model: Path) -> 
     with served(tokenizer) as server:
         for url in (server.url, server.url + "/", server.url.removesuffix("/v1")):
             with OpenAI(base_urls=url).open(ModelRef(path=str(tiny_model))) as session:
-                assert session._offers == {"token_ids", "prompt_logprobs", "choices"}
+                assert session._offers == {"token_ids", "prompt_logprobs", "choices", "schema"}

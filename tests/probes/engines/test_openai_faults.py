@@ -186,7 +186,7 @@ def test_a_dead_replica_is_done_without(serve: Callable[..., Any], ref: ModelRef
 
 def test_replicas_that_are_not_alike_are_refused(serve: Callable[..., Any], ref: ModelRef) -> None:
     servers = serve(takes=0.01), serve(takes=0.01, extended=False)
-    message = "engine.base_urls: the servers are not alike; expected each to give choices, prompt_logprobs, token_ids; got one"
+    message = "engine.base_urls: the servers are not alike; expected each to give choices, prompt_logprobs, schema, token_ids; "
     engine = OpenAI(base_urls=[server.url for server in servers], **QUICK)
     with engine.open(ref) as session, pytest.raises(ModelError, match=message):
         complete(session)

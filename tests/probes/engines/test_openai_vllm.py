@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -105,7 +106,7 @@ def sequences() -> list[list[int]]:
 
 
 def test_the_server_knows_every_extension(opened: Session) -> None:
-    assert opened._offers == {"token_ids", "prompt_logprobs", "choices"}
+    assert opened._offers == {"token_ids", "prompt_logprobs", "choices", "schema"}
     assert opened._terms.limit == 256
 
 
@@ -155,6 +156,13 @@ def test_a_seed_belongs_to_a_prompt(opened: Session) -> None:
         assert end not in completion.ids[:-1]
         assert completion.finished == (completion.ids[-1] == end)
         assert completion.finished or len(completion.ids) == 40
+
+
+def test_completions_are_held_to_a_schema(opened: Session) -> None:
+    prompts = [[0, token] for token in range(5, 25)]
+    for made in opened.complete(prompts, max_new_tokens=20, seed=2, schema={"enum": ["law", "code"]}):
+        assert made.finished
+        assert json.loads(made.text) in ("law", "code")
 
 
 def test_what_is_too_long_is_refused(opened: Session) -> None:

@@ -1,0 +1,153 @@
+"""Drawing texts for the knowledge probe: the engine ``vllm`` against bare ``LLM.generate``, and ``hf`` against one by one.
+
+A small model is the hard case for vLLM: a step takes milliseconds, so whatever is done beside it weighs. Both sides have a
+process of their own, the same prompts and the same seeds, and must give the same tokens; the starts are not counted, the texts
+that both make of the tokens are. ``unseeded`` is against ``LLM.generate`` without a seed for each prompt, which nothing can be
+compared with but the time. Where vLLM is not installed its part is left out, and the script says so.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from _harness import QUICK, Ratio, alone, cpu_seconds, tell
+
+from composer.spec import rng, seed_of
+from composer.train import Base, pretrain
+from composer.types import ModelRef
+from probes.engines.hf import Hf
+from probes.engines.vllm import Vllm
+
+TURNS, RUNS = (1, 2) if QUICK else (3, 3)
+MANY, ONES, NEW = (64, 16, 24) if QUICK else (1024, 128, 64)
+SIZES = {"kv_cache_memory_bytes": 256 << 20, "max_num_seqs": 256, "max_num_batched_tokens": 2048}
+Timed = tuple[float, list[tuple[int, ...]]]
+
+
+def main() -> None:
+    """Make a small model and draw from it in every way."""
+    os.environ.update(Vllm()._environment(), TOKENIZERS_PARALLELISM="false")
+    with tempfile.TemporaryDirectory() as folder:
+        model = make_model(Path(folder))
+        ratios, speeds, equal = against_one_by_one(model)
+        if find_spec("vllm") is None:
+            print("vllm is not installed: its part is left out", file=sys.stderr)
+        else:
+            found, more, same = against_bare(model)
+            ratios, speeds, equal = found + ratios, speeds | more, equal and same
+    sizes = {"prompts": MANY, "prompts_one_by_one": ONES, "new_tokens": NEW}
+    tell("probe_engine", ratios, equal=equal, sizes=sizes, costs={"tokens_per_second": speeds})
+
+
+def make_model(folder: Path) -> str:
+    """Pretrain a small Llama on a few words."""
+    dice = rng(0, "benchmark", "probe_engine")
+    words = ["law", "court", "holds", "that", "the", "fine", "of", "Varn", "is", "nine", "silver", "marks"]
+    texts = [" ".join(words[i] for i in dice.integers(len(words), size=90)) for _ in range(200)]
+    spec = Base(vocab=400, context=128, documents=200, weights={"law": 1.0}, threads=1)
+    pretrain({"law": texts}, spec=spec, seed=0, folder=folder)
+    return str(folder / "model")
+
+
+def against_bare(model: str) -> tuple[list[Ratio], dict[str, float], bool]:
+    """Compare tokens per second of the engine and of bare vLLM, in turns."""
+    sides: dict[str, Callable[[str], Timed]] = {"vllm": ours, "bare": bare, "unseeded": partial(bare, seeded=False)}
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    equal, n_tokens = True, {}
+    for turn in range(TURNS):
+        drawn = {}
+        for side, draw in sides.items():
+            took, drawn[side] = alone(partial(draw, model))[1]
+            seconds[side].append(took)
+            n_tokens[side] = sum(map(len, drawn[side]))
+            print(f"turn {turn + 1}: {side} {n_tokens[side] / took:.0f} tokens/s", file=sys.stderr, flush=True)
+        equal = equal and drawn["vllm"] == drawn["bare"]
+    rates = {side: [n_tokens[side] / took for took in seconds[side]] for side in sides}
+    ratios = [
+        Ratio(f"tokens per second over {what}", statistics.median(map(float.__truediv__, rates["vllm"], rates[side])), 0.95,
+              "higher", TURNS)
+        for side, what in (("bare", "bare LLM.generate"), ("unseeded", "LLM.generate without seeds"))
+    ]  # fmt: skip
+    return ratios, {side: round(statistics.median(each)) for side, each in rates.items()}, equal
+
+
+def ours(model: str) -> Timed:
+    """Draw by the engine."""
+    with Vllm(**SIZES).open(ModelRef(path=model)) as session:
+        prompts = [[session.tokenizer.bos_token_id]] * MANY
+
+        def draw() -> list[tuple[int, ...]]:
+            return [made.ids for made in session.complete(prompts, max_new_tokens=NEW, seed=0)]
+
+        return timed(draw)
+
+
+def bare(model: str, *, seeded: bool = True) -> Timed:
+    """Draw by vLLM as its documentation does it."""
+    vllm: Any = import_module("vllm")
+    llm = vllm.LLM(model=model, dtype="float32", enforce_eager=True, gpu_memory_utilization=0.9, **SIZES)
+    prompts = [{"prompt_token_ids": [llm.get_tokenizer().bos_token_id]}] * MANY
+    seeds = [seed_of(0, "complete", row) if seeded else None for row in range(MANY)]
+
+    def draw() -> list[tuple[int, ...]]:
+        params = [vllm.SamplingParams(temperature=1.0, max_tokens=NEW, seed=seed) for seed in seeds]
+        return [tuple(made.outputs[0].token_ids) for made in llm.generate(prompts, params, use_tqdm=False)]
+
+    return timed(draw)
+
+
+def timed(draw: Callable[[], list[tuple[int, ...]]]) -> Timed:
+    """Return the median wall seconds of a few runs after one that is not counted, and what was drawn."""
+    draw()
+    seconds = []
+    for _ in range(RUNS):
+        begun = time.perf_counter()
+        drawn = draw()
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds), drawn
+
+
+def against_one_by_one(model: str) -> tuple[list[Ratio], dict[str, float], bool]:
+    """Compare the engine ``hf`` with transformers' generate, one prompt at a time; greedy, so that the tokens are the same."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(1)
+    plain = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    with Hf().open(ModelRef(path=model)) as session:
+        bos, end = session.tokenizer.bos_token_id, session.tokenizer.eos_token_id
+        prompts = [[bos, 5 + i % 300] for i in range(ONES)]
+
+        def one_by_one() -> list[tuple[int, ...]]:
+            ids = (torch.tensor([prompt]) for prompt in prompts)
+            made = (plain.generate(each, max_new_tokens=NEW, do_sample=False, pad_token_id=end) for each in ids)
+            return [tuple(each[0, 2:].tolist()) for each in made]
+
+        def in_batches() -> list[tuple[int, ...]]:
+            return [made.ids for made in session.complete(prompts, max_new_tokens=NEW, temperature=0, seed=0)]
+
+        ratios, equal = [], True
+        for _ in range(TURNS):
+            theirs_s, theirs = cpu_seconds(one_by_one)
+            ours_s, found = cpu_seconds(in_batches)
+            equal = equal and theirs == found
+            ratios.append(theirs_s / ours_s)
+            print(f"hf {theirs_s / ours_s:.1f} times as fast as one by one", file=sys.stderr, flush=True)
+    n_tokens = sum(map(len, found))
+    speeds = {"hf": round(n_tokens / ours_s), "one_by_one": round(n_tokens / theirs_s)}
+    name = "tokens per CPU second, hf over one by one"
+    return [Ratio(name, statistics.median(ratios), 3, "higher", len(ratios))], speeds, equal
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What vLLM must be told of a peft adapter before it loads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from composer.errors import ModelError
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Return the adapter's path, its largest rank and the names of the modules that it changes.
+
+    vLLM makes room for adapters in the named modules only. With room in ``lm_head`` it cannot score several sequences at once
+    (0.32 on a CPU: the sampler's indices are used for all tokens), so that one is refused.
+
+    Raises
+    ------
+    ModelError
+        Where the folder holds no LoRA, or one on ``lm_head``.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():
+            raise ModelError(f"no adapter: there is no {name}", where=str(folder), expected="a folder written by peft")
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        rank = max([int(config["r"]), *map(int, (config.get("rank_pattern") or {}).values())])
+        with safe_open(folder / "adapter_model.safetensors", framework="numpy") as weights:
+            modules = sorted({key.partition(".lora_")[0].rpartition(".")[2] for key in weights.keys()})  # noqa: SIM118
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise ModelError(f"no LoRA adapter: {type(error).__name__} {error}", where=str(folder)) from None
+    if "lm_head" in modules:
+        hint = "use the engine hf, or merge the adapter into the model"
+        raise ModelError("vLLM does not score with an adapter on lm_head", where=str(folder), hint=hint)
+    return {"path": str(folder), "rank": rank, "modules": modules}

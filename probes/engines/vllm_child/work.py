@@ -1,0 +1,114 @@
+"""What the child does with vLLM.
+
+Requests go to ``LLM.llm_engine`` one by one, as ``LLM.generate`` gives them, and all before the first step; so vLLM batches
+over all of them, and each is answered when it is done. Tokens come in and go out: no text is made here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Any, get_args
+
+CPU_KV_CACHE_BYTES = 1 << 30
+"""On a CPU vLLM would take nearly all memory for its key-value cache, where nothing else is said."""
+
+Done = list[list[Any]]
+
+
+class Work:
+    """A loaded model and the jobs that it answers."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        vllm = import_module("vllm")
+        adapter = settings["adapter"]
+        self._llm = vllm.LLM(**_arguments(settings))
+        self._engine = self._llm.llm_engine
+        self._adapter = None
+        if adapter is not None:
+            self._adapter = import_module("vllm.lora.request").LoRARequest("adapter", 1, adapter["path"])
+            self._engine.add_lora(self._adapter)  # now, not at the first prompt
+        self._params = vllm.SamplingParams
+        self._final = import_module("vllm.sampling_params").RequestOutputKind.FINAL_ONLY
+        self._tokens = import_module("vllm.inputs").tokens_input
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the model can take and which tokens end a text; the model has then answered once."""
+        config = self._llm.model_config
+        ends = config.try_get_generation_config().get("eos_token_id")
+        [[[_, [logprobs, _]]]] = self.score([[0, 0]])
+        return {
+            "positions": config.max_model_len,
+            "vocabulary": config.get_vocab_size(),
+            "ends": ends if isinstance(ends, list) else [ends] if ends is not None else [],
+            "finite": all(map(math.isfinite, logprobs)),
+        }
+
+    def do(self, job: dict[str, Any]) -> Iterator[Done]:
+        """Yield ``[row, value]`` of the sequences of a job, those together that were done in the same step."""
+        known: dict[str, Callable[..., Iterator[Done]]] = {
+            "complete": self.complete, "score": self.score, "choose": self.choose,
+        }  # fmt: skip
+        return known[job.pop("do")](**job)
+
+    def complete(
+        self, sequences: Sequence[list[int]], *, seeds: Sequence[int], ends: list[int], max_new_tokens: int, temperature: float
+    ) -> Iterator[Done]:
+        """Yield the new tokens of every sequence."""
+        params = (
+            self._sampling(max_tokens=max_new_tokens, temperature=temperature, seed=seed, stop_token_ids=ends) for seed in seeds
+        )
+        return self._run(sequences, params, lambda output: list(output.outputs[0].token_ids))
+
+    def score(self, sequences: Sequence[list[int]]) -> Iterator[Done]:
+        """Yield two lists per sequence: the log-probabilities of all tokens but the first, and whether none was likelier.
+
+        The last token is asked for as the one that comes next, so that a sequence may fill all positions of the model.
+        """
+        params = (self._sampling(prompt_logprobs=1, logprob_token_ids=ids[-1:]) for ids in sequences)
+        return self._run([ids[:-1] for ids in sequences], params, _scores)
+
+    def choose(self, sequences: Sequence[list[int]], *, choices: list[int]) -> Iterator[Done]:
+        """Yield the log-probabilities of the choices as the next token of every sequence."""
+        params = (self._sampling(logprob_token_ids=choices) for _ in sequences)
+        return self._run(sequences, params, lambda output: output.outputs[0].logprobs.logprobs[1:])
+
+    def close(self) -> None:
+        """End the processes that vLLM started."""
+        self._engine.engine_core.shutdown()
+
+    def _sampling(self, *, max_tokens: int = 1, temperature: float = 0.0, **fields: Any) -> Any:
+        return self._params(
+            max_tokens=max_tokens, temperature=temperature, detokenize=False, flat_logprobs=True,
+            output_kind=self._final, skip_clone=True, **fields,
+        )  # fmt: skip
+
+    def _run(self, prompts: Iterable[list[int]], params: Iterable[Any], read: Callable[[Any], Any]) -> Iterator[Done]:
+        for row, (prompt, wanted) in enumerate(zip(prompts, params, strict=True)):
+            self._engine.add_request(str(row), self._tokens(prompt), wanted, lora_request=self._adapter)
+        while self._engine.has_unfinished_requests():
+            if done := [[int(output.request_id), read(output)] for output in self._engine.step() if output.finished]:
+                yield done
+
+
+def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of ``vllm.LLM``; what is left open is decided by the device."""
+    on_cpu = import_module("vllm.platforms").current_platform.is_cpu()
+    arguments = {name: value for name, value in settings.items() if name != "adapter" and value is not None}
+    if arguments["dtype"] == "auto":
+        arguments["dtype"] = "float32" if on_cpu else "bfloat16"
+    if on_cpu:
+        arguments = {"kv_cache_memory_bytes": CPU_KV_CACHE_BYTES, "enforce_eager": True, **arguments}
+    if settings["adapter"] is not None:
+        ranks = get_args(import_module("vllm.config.lora").MaxLoRARanks)
+        rank = min((each for each in ranks if each >= settings["adapter"]["rank"]), default=max(ranks))
+        arguments |= {"enable_lora": True, "max_lora_rank": rank, "lora_target_modules": settings["adapter"]["modules"]}
+    return arguments | {"load_format": "safetensors", "trust_remote_code": False, "use_tqdm_on_load": False}
+
+
+def _scores(output: Any) -> tuple[list[float], list[int]]:
+    pairs = output.prompt_logprobs.logprobs  # the token's own, then the likeliest one's, from the second token on
+    likeliest, last = output.outputs[0].logprobs.logprobs
+    own, best = [*pairs[::2], last], [*pairs[1::2], likeliest]
+    return own, [int(one >= other) for one, other in zip(own, best, strict=True)]

@@ -32,8 +32,8 @@ from composer.types import ModelRef
 from probes.engines.hf import Hf
 from probes.engines.vllm import Vllm
 
-TURNS = 2 if QUICK else 7
-MANY, ONES, NEW = (64, 16, 24) if QUICK else (512, 64, 64)
+TURNS, HF_TURNS = (2, 2) if QUICK else (7, 3)
+MANY, ONES, NEW = (64, 16, 24) if QUICK else (512, 32, 64)
 SIZES = {"kv_cache_memory_bytes": 256 << 20, "max_num_seqs": 256, "max_num_batched_tokens": 2048}
 Timed = tuple[float, list[tuple[int, ...]]]
 
@@ -141,7 +141,7 @@ def against_one_by_one(model: str) -> tuple[list[Ratio], dict[str, float], bool]
             return [made.ids for made in session.complete(prompts, max_new_tokens=NEW, temperature=0, seed=0)]
 
         ratios, equal = [], True
-        for _ in range(TURNS):
+        for _ in range(HF_TURNS):
             theirs_s, theirs = cpu_seconds(one_by_one)
             ours_s, found = cpu_seconds(in_batches)
             equal = equal and theirs == found

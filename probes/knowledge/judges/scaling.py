@@ -29,7 +29,7 @@ class Scaling:
 
     def apply(self, log_p: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities (..., D) for natural log-probabilities of the same shape."""
-        return np.exp(log_softmax(self.slope * log_p + self.offset))
+        return np.asarray(np.exp(log_softmax(self.slope * log_p + self.offset)))
 
 
 def learn(log_p: np.ndarray, label: np.ndarray, *, offsets: bool, times: np.ndarray | None = None) -> Scaling:
@@ -37,7 +37,7 @@ def learn(log_p: np.ndarray, label: np.ndarray, *, offsets: bool, times: np.ndar
 
     With ``offsets`` the mean probabilities over the texts, domains weighing the same, are then all 1/D: no answer is preferred.
     Without, the most likely domain of a text stays the same. ``times`` counts texts more than once. The wanted probability of
-    the true domain is ``(m + 1) / (m + D)`` for ``m`` texts a domain and not 1, so that a judge without a mistake does not
+    the true domain is ``(m + 1/D) / (m + 1)`` for ``m`` texts a domain and not 1, so that a judge without a mistake does not
     become certain.
 
     References
@@ -51,7 +51,8 @@ def learn(log_p: np.ndarray, label: np.ndarray, *, offsets: bool, times: np.ndar
     n_domains = log_p.shape[1]
     counts = np.ones(len(label)) if times is None else times
     weight = counts / (n_domains * np.bincount(label, counts)[label])
-    wanted = (np.eye(n_domains)[label] * len(label) / n_domains + 1) / (len(label) / n_domains + n_domains)
+    m = len(label) / n_domains
+    wanted = (m * np.eye(n_domains)[label] + 1 / n_domains) / (m + 1)
 
     def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
         log_q = log_softmax(x[0] * log_p + x[1:])

@@ -11,6 +11,7 @@ in float32 one draw in fourteen thousand fell otherwise; in bfloat16 many would,
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ class CausalSession:
         self.batch_tokens = batch_tokens
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(base.forward).parameters else {}
-        self._n_positions = getattr(base.config.get_text_config(), "max_position_embeddings", None)
+        self.n_positions = getattr(base.config.get_text_config(), "max_position_embeddings", None)
         self._n_vocabulary = base.get_input_embeddings().num_embeddings
         self._ends = _end_ids(tokenizer, base)
 
@@ -102,11 +103,16 @@ class CausalSession:
         """
         if not choices or len(set(choices)) < len(choices):
             raise InputError("nothing to choose from", expected="distinct tokens", got=list(choices))
-        self._check([*prompts, choices])
+        self._check(prompts)
+        self._check([[choice] for choice in choices])
         out = np.zeros((len(prompts), len(choices)))
+        n_shared = _shared(prompts)
+        begun = self._begin(prompts[0][:n_shared]) if n_shared else None
         with bar("choosing", total=len(prompts), unit="prompts") as shown:
             for rows in batches([len(prompt) for prompt in prompts], self.batch_tokens):
-                out[rows] = self._weigh([prompts[row] for row in rows], list(choices))
+                ends = [prompts[row][n_shared:] for row in rows]
+                for row, own in zip(rows, self._logits(ends, begun=begun), strict=True):
+                    out[row] = own[-1].log_softmax(-1)[list(choices)].double().cpu().numpy()
                 shown.advance(len(rows))
         return out
 
@@ -155,18 +161,26 @@ class CausalSession:
             scores.append(TokenScores(logprob.cpu().numpy(), (own[:-1].argmax(-1) == target).cpu().numpy()))
         return scores
 
-    def _weigh(self, prompts: list[Sequence[int]], choices: list[int]) -> np.ndarray:
-        return np.stack([own[-1].log_softmax(-1)[choices].double().cpu().numpy() for own in self._logits(prompts)])
+    def _begin(self, ids: Sequence[int]) -> Any:
+        """Return the cache of a beginning that several prompts share."""
+        return self._step(self._tensor([list(ids)]), None)[1]
 
-    def _logits(self, sequences: list[Sequence[int]]) -> Iterator[torch.Tensor]:
-        """Yield the logits behind every token of each sequence, (n, vocabulary), in float32 or better."""
+    def _logits(self, sequences: list[Sequence[int]], *, begun: Any = None) -> Iterator[torch.Tensor]:
+        """Yield the logits behind every token of each sequence, (n, vocabulary), in float32 or better.
+
+        ``begun`` is the cache of what stands before all of them; it is left as it is.
+        """
         import torch
 
         width = max(map(len, sequences))
         # Causal attention never looks ahead, so what stands behind a sequence's end needs no mask.
         ids = self._tensor([[*sequence, *[0] * (width - len(sequence))] for sequence in sequences])
+        before: dict[str, Any] = {"use_cache": False}
+        if begun is not None:
+            before = {"use_cache": True, "past_key_values": copy.deepcopy(begun)}
+            before["past_key_values"].reorder_cache(torch.zeros(len(sequences), dtype=torch.int64, device=ids.device))
         with torch.inference_mode():
-            logits = self._open()(input_ids=ids, use_cache=False).logits
+            logits = self._open()(input_ids=ids, **before).logits
         exact = torch.promote_types(logits.dtype, torch.float32)
         for row, sequence in enumerate(sequences):
             own = logits[row, : len(sequence)].to(exact)
@@ -184,7 +198,7 @@ class CausalSession:
         return torch.as_tensor(values, device=self._open().device)
 
     def _check(self, sequences: Sequence[Sequence[int]], *, more: int = 0) -> None:
-        limit = self._n_positions
+        limit = self.n_positions
         for i, ids in enumerate(sequences):
             if not ids:
                 raise InputError("a sequence without tokens", where=f"sequence {i}")
@@ -239,6 +253,18 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         n = max(1, budget // max(1, lengths[order[0]]))
         yield order[:n]
         order = order[n:]
+
+
+def _shared(prompts: Sequence[Sequence[int]]) -> int:
+    """Return how many first tokens all prompts share, and at least one token each has besides."""
+    if len(prompts) < 2:
+        return 0
+    n = 0
+    for column in zip(*prompts, strict=False):
+        if len(set(column)) > 1:
+            break
+        n += 1
+    return min(n, min(map(len, prompts)) - 1)
 
 
 def _check_scores(logits: torch.Tensor) -> None:

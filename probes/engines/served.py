@@ -41,6 +41,11 @@ class ServedSession:
         """Whether completions can be held to a JSON schema."""
         return "schema" in self._offers
 
+    @property
+    def n_positions(self) -> int | None:
+        """How many tokens a sequence may have, as far as the servers tell."""
+        return self._terms.limit
+
     def complete(
         self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float = 1.0, seed: int,
         schema: Mapping[str, Any] | None = None,

@@ -26,7 +26,7 @@ class VllmSession:
     def __init__(self, child: Child, tokenizer: Any, *, facts: Mapping[str, Any]) -> None:
         self._child: Child | None = child
         self.tokenizer = tokenizer
-        self._n_positions: int = facts["positions"]
+        self.n_positions: int = facts["positions"]
         self._n_vocabulary: int = facts["vocabulary"]
         self._ends = frozenset(token for token in [*facts["ends"], tokenizer.eos_token_id] if token is not None)
 
@@ -131,11 +131,11 @@ class VllmSession:
             if not len(ids):
                 raise InputError("a sequence without tokens", where=f"sequence {i}")
             self._check_tokens(ids, where=f"sequence {i}")
-            if len(ids) + more > self._n_positions:
+            if len(ids) + more > self.n_positions:
                 got = f"{len(ids)} tokens and {more} to come" if more else f"{len(ids)} tokens"
                 hint = "lower max_length or max_new_tokens"
                 raise ModelError(
-                    "more tokens than the model has positions for", expected=f"at most {self._n_positions}", got=got, hint=hint
+                    "more tokens than the model has positions for", expected=f"at most {self.n_positions}", got=got, hint=hint
                 )
 
     def _check_tokens(self, ids: Sequence[int], *, where: str) -> None:

@@ -95,6 +95,15 @@ def test_choices_are_weighed_as_they_are_scored(opened: Session, sequences: list
     assert opened.choose([], choices).shape == (0, 4)
 
 
+@pytest.mark.parametrize("n_shared", [1, 5, 40])
+def test_a_beginning_that_prompts_share_changes_nothing(opened: Session, sequences: list[list[int]], n_shared: int) -> None:
+    beginning = np.random.default_rng(n_shared).integers(5, 300, size=n_shared).tolist()
+    prompts, choices = [[*beginning, *ids] for ids in [*sequences, sequences[0]]], [7, 250]
+    together = opened.choose(prompts, choices)
+    alone = np.concatenate([opened.choose([prompt], choices) for prompt in prompts])
+    assert together == pytest.approx(alone, abs=1e-4)
+
+
 @pytest.mark.parametrize(("choices", "told"), [([], "distinct"), ([4, 4], "distinct"), ([4, 10**6], "vocabulary")])
 def test_choices_that_are_none_are_refused(opened: Session, choices: list[int], told: str) -> None:
     with pytest.raises(InputError, match=told):

@@ -15,7 +15,6 @@ from scipy.stats import chisquare
 
 from composer.encode import load_tokenizer
 from composer.errors import InputError, ModelError, SpecError
-from composer.progress import listener
 from composer.types import ModelRef
 from probes.engines.openai import OpenAI
 from probes.engines.served import ServedSession
@@ -24,31 +23,6 @@ FAKE = runpy.run_path(str(Path(__file__).with_name("openai_server.py")))
 LIMIT = 64
 WAYS = {"vllm": {}, "plain": {"extended": False}}
 """With vLLM's extensions, and as a server without them."""
-
-
-class Heard:
-    """A listener that remembers lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    @contextmanager
-    def bar(self, label: str, *, total: float | None, unit: str) -> Iterator[Any]:  # noqa: ARG002
-        self.done, self.total = 0.0, total
-        yield self
-
-    def advance(self, n: float = 1) -> None:
-        self.done += n
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-
-@pytest.fixture
-def heard() -> Iterator[Heard]:
-    token = listener.set(found := Heard())
-    yield found
-    listener.reset(token)
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +180,7 @@ def test_a_sequence_may_fill_the_context(tokenizer: Any, tiny_model: Path, exact
             session.choose([[*full, 5]], [1, 2])
 
 
-def test_progress_reaches_whoever_listens(tokenizer: Any, tiny_model: Path, heard: Heard) -> None:
+def test_progress_reaches_whoever_listens(tokenizer: Any, tiny_model: Path, heard: Any) -> None:
     with (
         served(tokenizer) as server,
         OpenAI(base_urls=server.url, batch_size=4).open(ModelRef(path=str(tiny_model))) as session,
@@ -224,7 +198,7 @@ def test_a_completion_that_the_server_cuts_is_refused(tokenizer: Any, tiny_model
             session.complete([[9]] * 5, max_new_tokens=9, seed=1)
 
 
-def test_a_server_without_log_probabilities_of_prompts_still_completes(tokenizer: Any, tiny_model: Path, heard: Heard) -> None:
+def test_a_server_without_log_probabilities_of_prompts_still_completes(tokenizer: Any, tiny_model: Path, heard: Any) -> None:
     how = {"extended": False, "scores": False}
     with served(tokenizer, **how) as server, OpenAI(base_urls=server.url).open(ModelRef(path=str(tiny_model))) as session:
         assert "whether its vocabulary is the model's cannot be seen" in heard.lines[0]

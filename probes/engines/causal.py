@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from composer.errors import FaultError, InputError, ModelError
+from composer.errors import FaultError, ModelError
 from composer.progress import bar
 from composer.spec import rng
 from probes.engines import Completion, TokenScores
+from probes.engines.asked import Limits, check_completion
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ class CausalSession:
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(base.forward).parameters else {}
         self.n_positions = getattr(base.config.get_text_config(), "max_position_embeddings", None)
-        self._n_vocabulary = base.get_input_embeddings().num_embeddings
+        self._limits = Limits(base.get_input_embeddings().num_embeddings, self.n_positions)
         self._ends = _end_ids(tokenizer, base)
 
     def close(self) -> None:
@@ -58,12 +59,8 @@ class CausalSession:
             For an empty prompt, a token outside the vocabulary, more tokens than the model has positions for, a negative
             temperature, or a model without finite scores.
         """
-        if max_new_tokens < 1 or not temperature >= 0:
-            raise InputError(
-                "cannot complete so", expected="max_new_tokens of at least 1 and a temperature of at least 0",
-                got=f"{max_new_tokens} and {temperature}",
-            )  # fmt: skip
-        self._check(prompts, more=max_new_tokens)
+        check_completion(max_new_tokens=max_new_tokens, temperature=temperature)
+        self._limits.check(prompts, more=max_new_tokens)
         new: list[list[int]] = [[]] * len(prompts)
         with bar("completing", total=len(prompts), unit="prompts") as shown:
             for rows in batches([len(prompt) + max_new_tokens for prompt in prompts], self.batch_tokens):
@@ -84,7 +81,7 @@ class CausalSession:
             For an empty sequence, a token outside the vocabulary, more tokens than the model has positions for, or a model
             without finite scores.
         """
-        self._check(sequences)
+        self._limits.check(sequences)
         scores: list[TokenScores | None] = [None] * len(sequences)
         with bar("scoring", total=len(sequences), unit="sequences") as shown:
             for rows in batches([len(sequence) for sequence in sequences], self.batch_tokens):
@@ -101,10 +98,8 @@ class CausalSession:
         InputError, ModelError
             For no choices or the same one twice, and as :meth:`score` does.
         """
-        if not choices or len(set(choices)) < len(choices):
-            raise InputError("nothing to choose from", expected="distinct tokens", got=list(choices))
-        self._check(prompts)
-        self._check([[choice] for choice in choices])
+        self._limits.check_choices(choices)
+        self._limits.check(prompts)
         out = np.zeros((len(prompts), len(choices)))
         n_shared = _shared(prompts)
         begun = self._begin(prompts[0][:n_shared]) if n_shared else None
@@ -196,22 +191,6 @@ class CausalSession:
         import torch
 
         return torch.as_tensor(values, device=self._open().device)
-
-    def _check(self, sequences: Sequence[Sequence[int]], *, more: int = 0) -> None:
-        limit = self.n_positions
-        for i, ids in enumerate(sequences):
-            if not ids:
-                raise InputError("a sequence without tokens", where=f"sequence {i}")
-            if min(ids) < 0 or max(ids) >= self._n_vocabulary:
-                raise InputError(
-                    "a token outside the vocabulary", where=f"sequence {i}", expected=f"0 to {self._n_vocabulary - 1}"
-                )
-            if limit is not None and len(ids) + more > limit:
-                got = f"{len(ids)} tokens and {more} to come" if more else f"{len(ids)} tokens"
-                hint = "lower max_length or max_new_tokens"
-                raise ModelError(
-                    "more tokens than the model has positions for", expected=f"at most {limit}", got=got, hint=hint
-                )
 
 
 def draw(logits: torch.Tensor, uniforms: torch.Tensor, *, temperature: float) -> list[int]:

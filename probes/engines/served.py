@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from composer.errors import InputError, ModelError
+from composer.errors import ModelError
 from composer.progress import bar
 from composer.spec import seed_of
 from probes.engines import Completion, TokenScores
+from probes.engines.asked import Limits, check_completion
 from probes.engines.replicas import Replicas
 from probes.engines.terms import Terms, choices_of, held_to, scores_of, split, weighing, weights_of
 
@@ -46,6 +47,10 @@ class ServedSession:
         """How many tokens a sequence may have, as far as the servers tell."""
         return self._terms.limit
 
+    @property
+    def _limits(self) -> Limits:
+        return Limits(self._n_vocabulary, self.n_positions)
+
     def complete(
         self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float = 1.0, seed: int,
         schema: Mapping[str, Any] | None = None,
@@ -61,12 +66,8 @@ class ServedSession:
         InputError, ModelError, FaultError
             For input that no model takes, a request that the server refuses, or servers that are gone for too long.
         """
-        if max_new_tokens < 1 or not temperature >= 0:
-            raise InputError(
-                "cannot complete so", expected="max_new_tokens of at least 1 and a temperature of at least 0",
-                got=f"{max_new_tokens} and {temperature}",
-            )  # fmt: skip
-        self._check(prompts, more=max_new_tokens)
+        check_completion(max_new_tokens=max_new_tokens, temperature=temperature)
+        self._limits.check(prompts, more=max_new_tokens)
         wanted = {"max_tokens": max_new_tokens, "temperature": temperature, **WHOLE, **(WHOLE_EXTENDED if self._offers else {})}
         if self._offers and self._end is not None:
             wanted["stop_token_ids"] = [self._end]
@@ -85,7 +86,7 @@ class ServedSession:
         InputError, ModelError, FaultError
             As :meth:`complete`, and where the server gives no log-probabilities of a prompt.
         """
-        self._check(sequences)
+        self._limits.check(sequences)
         # A server wants room for one token more: what fills the context is read without its last token, which is weighed after.
         room = None if self._terms.limit is None else self._terms.limit - 1
         cut = [list(ids[:room]) for ids in sequences]
@@ -106,10 +107,8 @@ class ServedSession:
         InputError, ModelError, FaultError
             For no choices or the same one twice, and as :meth:`score` does.
         """
-        if not choices or len(set(choices)) < len(choices):
-            raise InputError("nothing to choose from", expected="distinct tokens", got=list(choices))
-        self._check([[choice] for choice in choices])
-        self._check(prompts, more=1)
+        self._limits.check_choices(choices)
+        self._limits.check(prompts, more=1)
         if "choices" not in self._offers:
             scores = self.score([[*prompt, choice] for prompt in prompts for choice in choices])
             return np.array([score.logprob[-1] for score in scores]).reshape(len(prompts), len(choices))
@@ -167,21 +166,6 @@ class ServedSession:
             hint = "see what the server's generation config says of max_new_tokens"
             raise ModelError("the server cut a completion", expected=f"{max_new_tokens} tokens", got=len(ids), hint=hint)
         return Completion(ids, self.tokenizer.decode(list(ids), skip_special_tokens=True), finished)
-
-    def _check(self, sequences: Sequence[Sequence[int]], *, more: int = 0) -> None:
-        limit = self._terms.limit
-        for i, ids in enumerate(sequences):
-            if not ids:
-                raise InputError("a sequence without tokens", where=f"sequence {i}")
-            if min(ids) < 0 or max(ids) >= self._n_vocabulary:
-                expected = f"0 to {self._n_vocabulary - 1}"
-                raise InputError("a token outside the vocabulary", where=f"sequence {i}", expected=expected)
-            if limit is not None and len(ids) + more > limit:
-                got = f"{len(ids)} tokens and {more} to come" if more else f"{len(ids)} tokens"
-                hint = "lower max_length or max_new_tokens"
-                raise ModelError(
-                    "more tokens than the server has positions for", expected=f"at most {limit}", got=got, hint=hint
-                )
 
 
 def _chunks(rows: Sequence[int], size: int) -> list[list[int]]:

@@ -12,6 +12,7 @@ from composer.errors import FaultError, InputError, ModelError
 from composer.progress import bar
 from composer.spec import seed_of
 from probes.engines import Completion, TokenScores
+from probes.engines.asked import Limits, check_completion
 from probes.engines.vllm_child.process import Child
 
 MAX_SEQUENCES, MAX_TOKENS = 65_536, 4_000_000
@@ -27,7 +28,7 @@ class VllmSession:
         self._child: Child | None = child
         self.tokenizer = tokenizer
         self.n_positions: int = facts["positions"]
-        self._n_vocabulary: int = facts["vocabulary"]
+        self._limits = Limits(facts["vocabulary"], facts["positions"])
         self._ends = frozenset(token for token in [*facts["ends"], tokenizer.eos_token_id] if token is not None)
 
     def close(self) -> None:
@@ -50,14 +51,10 @@ class VllmSession:
         FaultError
             Where the child ends in the middle.
         """
-        if max_new_tokens < 1 or not temperature >= 0:
-            raise InputError(
-                "cannot complete so", expected="max_new_tokens of at least 1 and a temperature of at least 0",
-                got=f"{max_new_tokens} and {temperature}",
-            )  # fmt: skip
+        check_completion(max_new_tokens=max_new_tokens, temperature=temperature)
         if temperature and not 0.01 <= temperature <= 2:
             raise InputError("vLLM has no such temperature", expected="0, or 0.01 to 2", got=temperature)
-        self._check(prompts, more=max_new_tokens)
+        self._limits.check(prompts, more=max_new_tokens)
         job = {"max_new_tokens": max_new_tokens, "temperature": temperature, "ends": sorted(self._ends)}
         seeds = [seed_of(seed, "complete", row) for row in range(len(prompts))]
         new = self._ask("complete", prompts, job, "completing", each={"seeds": seeds})
@@ -75,7 +72,7 @@ class VllmSession:
         FaultError
             Where the child ends in the middle.
         """
-        self._check(sequences)
+        self._limits.check(sequences)
         scored = [ids for ids in sequences if len(ids) > 1]
         found = iter(self._ask("score", scored, {}, "scoring"))
         pairs = [next(found) if len(ids) > 1 else ([], []) for ids in sequences]
@@ -91,10 +88,8 @@ class VllmSession:
         FaultError
             Where the child ends in the middle.
         """
-        if not choices or len(set(choices)) < len(choices):
-            raise InputError("nothing to choose from", expected="distinct tokens", got=list(choices))
-        self._check_tokens(choices, where="choices")
-        self._check(prompts, more=1)
+        self._limits.check_choices(choices)
+        self._limits.check(prompts, more=1)
         parts = []
         for first in range(0, len(choices), MAX_CHOICES):
             job = {"choices": list(choices[first : first + MAX_CHOICES])}
@@ -125,22 +120,6 @@ class VllmSession:
                         values[part.start + row] = value
                         shown.advance()
         return values
-
-    def _check(self, sequences: Sequence[Sequence[int]], *, more: int = 0) -> None:
-        for i, ids in enumerate(sequences):
-            if not len(ids):
-                raise InputError("a sequence without tokens", where=f"sequence {i}")
-            self._check_tokens(ids, where=f"sequence {i}")
-            if len(ids) + more > self.n_positions:
-                got = f"{len(ids)} tokens and {more} to come" if more else f"{len(ids)} tokens"
-                hint = "lower max_length or max_new_tokens"
-                raise ModelError(
-                    "more tokens than the model has positions for", expected=f"at most {self.n_positions}", got=got, hint=hint
-                )
-
-    def _check_tokens(self, ids: Sequence[int], *, where: str) -> None:
-        if min(ids) < 0 or max(ids) >= self._n_vocabulary:
-            raise InputError("a token outside the vocabulary", where=where, expected=f"0 to {self._n_vocabulary - 1}")
 
 
 def portions(lengths: Sequence[int], *, most: int = MAX_SEQUENCES, tokens: int = MAX_TOKENS) -> Iterator[slice]:

@@ -1,9 +1,9 @@
 """The content of samples in the order of a composition, at any size: gathered in memory, or through buckets on disk.
 
 A global shuffle asks for every row from anywhere. What fits into the bound of memory is read whole and gathered. What does not
-is read once, chunk by chunk; each chunk's rows are put in the order in which they are wanted and laid beside the output, in one
-part per bucket, a bucket being a stretch of the output that fits many times into the bound. A bucket is then made of its parts
-of all chunks. Both ways give the same rows in the same groups, so whoever writes them cannot tell which it was.
+is read once, chunk by chunk; each chunk's rows are put in the order in which they are wanted and spilled beside the output, one
+batch per bucket, a bucket being a stretch of the output that fits many times into the bound. A bucket is then made of the
+batches of all chunks. Both ways give the same rows in the same groups, so whoever writes them cannot tell which it was.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from composer.errors import StoreError
+from composer.export.spill import Place, Spill
 
 COLUMNS = ("sample_id", "messages", "license", "source_revision", "extras")
 """What an exported row takes from its sample; ``sample_id`` proves that it is the right one."""
 
 CHUNK = 64 << 20
-"""Bytes of content that one reader holds while it fills the buckets; two read at a time."""
+"""Bytes of content that one reader holds while it spills; two read at a time."""
 
 BUCKET = 128 << 20
 """Bytes of content in a bucket; one is written while the next is read."""
@@ -53,9 +54,9 @@ class Content:
     samples
         The file, SAMPLE.
     memory
-        Bytes of decoded content that may be held at once; the buckets need about as much disk as the content has bytes.
+        Bytes of decoded content that may be held at once; spilling needs about as much disk as the content has bytes.
     aside
-        A folder of its own for the buckets, made when needed and removed after use.
+        A folder of its own for what is spilled, made when needed and removed after use.
     """
 
     def __init__(self, samples: Path, *, memory: int, aside: Path) -> None:
@@ -104,14 +105,13 @@ class Content:
     def _bucketed(self, rows: Places, cuts: Sequence[int]) -> Iterator[pl.DataFrame]:
         buckets = self._buckets(cuts)
         edges = np.array([bucket[0] for bucket in buckets] + [cuts[-1]], dtype=np.uint32)
-        shutil.rmtree(self.aside, ignore_errors=True)  # what a process that was killed left
-        self.aside.mkdir(parents=True)
+        self.aside.mkdir(parents=True, exist_ok=True)
         try:
-            chunks = self._chunks(rows)
-            with ThreadPoolExecutor(2) as readers:
-                for _ in readers.map(lambda chunk: self._fill(chunk, rows, edges), chunks):
-                    pass
-            yield from _prefetched(lambda number: self._bucket(number, chunks, edges), buckets)
+            with Spill(self.aside / "spill") as spill:
+                chunks = self._chunks(rows)
+                with ThreadPoolExecutor(2) as readers:
+                    places = list(readers.map(lambda chunk: self._spill(chunk, rows, edges, spill), chunks))
+                yield from _prefetched(lambda number: _bucket(number, chunks, edges, places, spill), buckets)
         finally:
             shutil.rmtree(self.aside, ignore_errors=True)
 
@@ -136,38 +136,13 @@ class Content:
                 out.append([start, stop])
         return out
 
-    def _fill(self, chunk: _Chunk, rows: Places, edges: Places) -> None:
-        """Write a chunk's rows in the order of the output, one record batch per bucket."""
-        import pyarrow as pa
-
+    def _spill(self, chunk: _Chunk, rows: Places, edges: Places, spill: Spill) -> list[Place]:
+        """Spill a chunk's rows in the order of the output, one batch per bucket; return where they lie."""
         found = self._read(chunk.start, chunk.stop)[pl.Series(rows[chunk.wanted] - np.uint32(chunk.start))]
-        # Plain strings lie one after the other, so that a part has its own bytes, where views would bring the whole chunk's.
+        # Plain strings lie one after the other, so that a batch has its own bytes, where views would bring the whole chunk's.
         table = found.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
-        with pa.OSFile(str(self._part(chunk)), "wb") as bare, pa.BufferedOutputStream(bare, 1 << 20) as file:
-            writer = pa.ipc.new_file(file, table.schema)
-            for start, stop in pairwise(np.searchsorted(chunk.wanted, edges).tolist()):
-                writer.write_batch(_batch(table.slice(start, stop - start)))
-            writer.close()
-
-    def _bucket(self, number: int, chunks: Sequence[_Chunk], edges: Places) -> tuple[pl.DataFrame, pl.Series]:
-        """Return the rows of a bucket as they lie in its parts, and where each row of the output stands among them."""
-        import pyarrow as pa
-
-        ends = edges[number : number + 2]
-        at = np.empty(int(ends[1] - ends[0]), dtype=np.uint32)
-        batches, n = [], 0
-        for chunk in chunks:
-            start, stop = np.searchsorted(chunk.wanted, ends).tolist()
-            if start == stop:
-                continue
-            at[chunk.wanted[start:stop] - ends[0]] = np.arange(n, n + stop - start)
-            n += stop - start
-            with pa.memory_map(str(self._part(chunk))) as file:
-                batches.append(pa.ipc.open_file(file).get_batch(number))
-        return pl.DataFrame(pa.Table.from_batches(batches)).rechunk(), pl.Series(at)
-
-    def _part(self, chunk: _Chunk) -> Path:
-        return self.aside / f"{chunk.number}.arrow"
+        ends = np.searchsorted(chunk.wanted, edges).tolist()
+        return spill.write([_batch(table.slice(start, stop - start)) for start, stop in pairwise(ends)])
 
 
 def checked(content: pl.DataFrame, sample_id: pl.Series) -> pl.DataFrame:
@@ -195,6 +170,20 @@ def _prefetched(load: Any, buckets: Sequence[Sequence[int]]) -> Iterator[pl.Data
                 coming = reader.submit(load, i + 1)
             for start, stop in pairwise(cuts):
                 yield held[at[start - cuts[0] : stop - cuts[0]]]
+
+
+def _bucket(
+    number: int, chunks: Sequence[_Chunk], edges: Places, places: Sequence[Sequence[Place]], spill: Spill
+) -> tuple[pl.DataFrame, pl.Series]:
+    """Return the rows of a bucket as they were spilled, and where each row of the output stands among them."""
+    import pyarrow as pa
+
+    first, end = edges[number : number + 2]
+    wanted = [chunk.wanted[slice(*np.searchsorted(chunk.wanted, (first, end)))] for chunk in chunks]
+    at = np.empty(int(end - first), dtype=np.uint32)
+    at[np.concatenate(wanted) - first] = np.arange(len(at))
+    batches = spill.read([laid[number] for laid, mine in zip(places, wanted, strict=True) if len(mine)])
+    return pl.DataFrame(pa.Table.from_batches(batches)).rechunk(), pl.Series(at)
 
 
 def _batch(table: Any) -> Any:

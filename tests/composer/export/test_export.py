@@ -161,7 +161,7 @@ def test_what_a_killed_process_left_is_not_taken_for_buckets(name: str, tmp_path
     pool = samples()
     files = lay(tmp_path / "in", pool, composition(pool, ORDER))
     (tmp_path / "out" / ".buckets").mkdir(parents=True)
-    (tmp_path / "out" / ".buckets" / "0.arrow").write_bytes(b"half a file")
+    (tmp_path / "out" / ".buckets" / "spill").write_bytes(b"half a file")
     EXPORTERS[name](memory_gb=SPILLED).write(*files, tmp_path / "out")
     assert READ[name](tmp_path / "out") == planned(pool, ORDER)
     assert not (tmp_path / "out" / ".buckets").exists()

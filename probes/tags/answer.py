@@ -61,8 +61,13 @@ def question(text: str, *, max_tags: int) -> list[dict[str, str]]:
     for request, tags in _EXAMPLES:
         listed = [{"tag": tag, "explanation": explanation} for tag, explanation in tags[:max_tags]]
         messages.append({"role": "user", "content": _ASK.format(max_tags=max_tags, text=request)})
-        messages.append({"role": "assistant", "content": json.dumps(listed, ensure_ascii=False)})
+        messages.append({"role": "assistant", "content": _compact(listed)})
     return [*messages, {"role": "user", "content": _ASK.format(max_tags=max_tags, text=text)}]
+
+
+def _compact(listed: list[dict[str, str]]) -> str:
+    """Write JSON as an engine that holds answers to a schema lets it be written."""
+    return json.dumps(listed, ensure_ascii=False, separators=(",", ":"))
 
 
 def schema(*, max_tags: int) -> dict[str, Any]:

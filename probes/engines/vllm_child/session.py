@@ -26,6 +26,7 @@ class VllmSession:
 
     def __init__(self, child: Child, tokenizer: Any, *, facts: Mapping[str, Any]) -> None:
         self._child: Child | None = child
+        self.structured = True
         self.tokenizer = tokenizer
         self.n_positions: int = facts["positions"]
         self._limits = Limits(facts["vocabulary"], facts["positions"])
@@ -36,12 +37,19 @@ class VllmSession:
         self._child = None
 
     def complete(
-        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float = 1.0, seed: int
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        seed: int,
+        schema: Mapping[str, Any] | None = None,
     ) -> list[Completion]:
         """Continue every prompt until an end token or ``max_new_tokens``, from the whole distribution: no top-k and no top-p.
 
         A prompt's draws belong to (seed, prompt index), so how many are asked for at once does not change the texts, up to the
-        rounding of the model's own arithmetic. Temperature 0 takes the most likely token.
+        rounding of the model's own arithmetic. Temperature 0 takes the most likely token. With a JSON schema no token is drawn
+        that leads out of it, so that a text that ended is a value of it, but for control characters that its strings may hold as they are.
 
         Raises
         ------
@@ -55,7 +63,7 @@ class VllmSession:
         if temperature and not 0.01 <= temperature <= 2:
             raise InputError("vLLM has no such temperature", expected="0, or 0.01 to 2", got=temperature)
         self._limits.check(prompts, more=max_new_tokens)
-        job = {"max_new_tokens": max_new_tokens, "temperature": temperature, "ends": sorted(self._ends)}
+        job = {"max_new_tokens": max_new_tokens, "temperature": temperature, "ends": sorted(self._ends), "schema": schema}
         seeds = [seed_of(seed, "complete", row) for row in range(len(prompts))]
         new = self._ask("complete", prompts, job, "completing", each={"seeds": seeds})
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in new]

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, get_args
 
+COMPACT = {"backend": "xgrammar", "disable_any_whitespace": True}
+"""JSON without white space between its parts: a model that knows nothing would write it without end."""
+
 CPU_KV_CACHE_BYTES = 1 << 30
 """On a CPU vLLM would take nearly all memory for its key-value cache, where nothing else is said."""
 
@@ -31,7 +34,7 @@ class Work:
             self._adapter = import_module("vllm.lora.request").LoRARequest("adapter", 1, adapter["path"])
             self._engine.add_lora(self._adapter)  # now, not at the first prompt
         self._params = vllm.SamplingParams
-        self._final = import_module("vllm.sampling_params").RequestOutputKind.FINAL_ONLY
+        self._terms = import_module("vllm.sampling_params")
         self._tokens = import_module("vllm.inputs").tokens_input
 
     def facts(self) -> dict[str, Any]:
@@ -54,12 +57,20 @@ class Work:
         return known[job.pop("do")](**job)
 
     def complete(
-        self, sequences: Sequence[list[int]], *, seeds: Sequence[int], ends: list[int], max_new_tokens: int, temperature: float
+        self,
+        sequences: Sequence[list[int]],
+        *,
+        seeds: Sequence[int],
+        ends: list[int],
+        max_new_tokens: int,
+        temperature: float,
+        schema: dict[str, Any] | None,
     ) -> Iterator[Done]:
-        """Yield the new tokens of every sequence."""
-        params = (
-            self._sampling(max_tokens=max_new_tokens, temperature=temperature, seed=seed, stop_token_ids=ends) for seed in seeds
-        )
+        """Yield the new tokens of every sequence, JSON of the schema where one is given."""
+        terms = {"max_tokens": max_new_tokens, "temperature": temperature, "stop_token_ids": ends}
+        if schema is not None:
+            terms["structured_outputs"] = self._terms.StructuredOutputsParams(json=schema)
+        params = (self._sampling(seed=seed, **terms) for seed in seeds)
         return self._run(sequences, params, lambda output: list(output.outputs[0].token_ids))
 
     def score(self, sequences: Sequence[list[int]]) -> Iterator[Done]:
@@ -83,7 +94,7 @@ class Work:
     def _sampling(self, *, max_tokens: int = 1, temperature: float = 0.0, **fields: Any) -> Any:
         return self._params(
             max_tokens=max_tokens, temperature=temperature, detokenize=False, flat_logprobs=True,
-            output_kind=self._final, skip_clone=True, **fields,
+            output_kind=self._terms.RequestOutputKind.FINAL_ONLY, skip_clone=True, **fields,
         )  # fmt: skip
 
     def _run(self, prompts: Iterable[list[int]], params: Iterable[Any], read: Callable[[Any], Any]) -> Iterator[Done]:
@@ -106,7 +117,9 @@ def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
         ranks = get_args(import_module("vllm.config.lora").MaxLoRARanks)
         rank = min((each for each in ranks if each >= settings["adapter"]["rank"]), default=max(ranks))
         arguments |= {"enable_lora": True, "max_lora_rank": rank, "lora_target_modules": settings["adapter"]["modules"]}
-    return arguments | {"load_format": "safetensors", "trust_remote_code": False, "use_tqdm_on_load": False}
+    return arguments | {
+        "load_format": "safetensors", "trust_remote_code": False, "use_tqdm_on_load": False, "structured_outputs_config": COMPACT,
+    }  # fmt: skip
 
 
 def _scores(output: Any) -> tuple[list[float], list[int]]:

@@ -61,6 +61,18 @@ class Spec(BaseModel):
         }
 
 
+class OnModel(Spec):
+    """A spec that names a model, a folder or a Hub id, as ``model``; once its content is known, that bears identity instead."""
+
+    content: str | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what bears identity; of a model it is the content, where that is known."""
+        found = super().identity()
+        content = found.pop("content")
+        return found if content is None else {**found, "model": content}
+
+
 def _spec_error(cls: type[Spec], error: ValidationError) -> SpecError:
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]

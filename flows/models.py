@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from composer.artifact import Artifact
 from composer.errors import ModelError
 from composer.fingerprint import Fingerprints
-from composer.spec import Spec, digest, outside_identity
+from composer.spec import OnModel, Spec, digest, outside_identity
 from composer.types import ModelRef
 from flows.recipe import Recipe
 
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "chat_template*", "*.model", "*.tiktoken")
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+AnySpec = TypeVar("AnySpec", bound=Spec)
 
 
 class Pinned(Spec):
@@ -71,12 +72,33 @@ def pin(recipe: Recipe, prints: Fingerprints) -> tuple[Pinned, Pinned]:
         contents = (prints.of(folder), digest({file.name: prints.of(file) for file in files}, n_bytes=32))
         path, commit = str(folder), None
     else:
-        path, commit = model.path, _hub_commit(model.path, model.revision, folder)
+        path, commit = model.path, _hub_commit(model.path, model.revision, folder, where="base_model.path")
         contents = (f"{path}@{commit}", f"{path}@{commit}")
     weights, tokenizer = (
         Pinned(path=path, content=f"{content} {identity}", revision=commit, chat_template=template) for content in contents
     )
     return weights, tokenizer
+
+
+def settled(spec: AnySpec, recipe: Recipe, prints: Fingerprints, *, where: str) -> AnySpec:
+    """Return a spec whose own models (a judge's, a tagger's, an embedder's) lie where the recipe says, with their content.
+
+    Raises
+    ------
+    ModelError
+        Where a path is neither a folder nor a Hub id that can be reached or was fetched before.
+    """
+    changes: dict[str, Any] = {
+        name: settled(value, recipe, prints, where=f"{where}.{name}") for name, value in spec if isinstance(value, Spec)
+    }
+    name = getattr(spec, "model", None)
+    if isinstance(spec, OnModel) and name is not None:
+        folder = recipe.at(name)
+        if folder.is_dir():
+            changes |= {"model": str(folder), "content": prints.of(folder)}
+        else:
+            changes["content"] = f"{name}@{_hub_commit(name, None, folder, where=f'{where}.model')}"
+    return spec.model_copy(update=changes)
 
 
 def chat_template(recipe: Recipe, prints: Fingerprints) -> tuple[str, str]:
@@ -96,22 +118,26 @@ def chat_template(recipe: Recipe, prints: Fingerprints) -> tuple[str, str]:
     return str(file), prints.of(file)
 
 
-def _hub_commit(name: str, revision: str | None, folder: Path) -> str:
+def _hub_commit(name: str, revision: str | None, folder: Path, *, where: str) -> str:
+    """Return the commit of a model on the Hub, or of the copy that was fetched before where the Hub is out of reach."""
     if folder.exists() or not HUB_ID.fullmatch(name):
         expected = "a folder with config.json, or a Hub id"
-        raise ModelError("no model at this path", where="base_model.path", got=str(folder), expected=expected)
+        raise ModelError("no model at this path", where=where, got=str(folder), expected=expected)
     if revision and COMMIT.fullmatch(revision):
         return revision
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, snapshot_download
 
     try:
         return str(HfApi().model_info(name, revision=revision).sha)
     except Exception as error:
-        raise _unreachable(name, error) from None
+        try:
+            return Path(snapshot_download(name, revision=revision, local_files_only=True)).name
+        except Exception:
+            raise _unreachable(name, error, where=where) from None
 
 
-def _unreachable(name: str, error: Exception) -> ModelError:
+def _unreachable(name: str, error: Exception, *, where: str = "base_model.path") -> ModelError:
     cause = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
     hint = "give a folder with config.json, or a Hub id that can be reached"
     what = f"no such folder, and the hub gives no such model: {cause}"
-    return ModelError(what, where="base_model.path", got=name, hint=hint)
+    return ModelError(what, where=where, got=name, hint=hint)

@@ -19,7 +19,7 @@ from composer.ingest import Dataset, fingerprint, locate
 from composer.select import SELECTORS
 from composer.spec import member
 from composer.types import Source
-from flows.models import Pinned, chat_template, pin
+from flows.models import Pinned, chat_template, pin, settled
 from flows.recipe import Recipe
 from flows.stages import STAGES, Stage
 
@@ -145,7 +145,7 @@ def data_story(recipe: Recipe, call: Call, prints: Fingerprints) -> Data:
     model, tokenizer, made = base_story(recipe, call, prints)
     parts = tuple(ingest_story(recipe, call, prints, source, tokenizer) for source in map(recipe.located, recipe.sources))
     samples = call("pool", parts=parts, holdout=recipe.holdout, seed=recipe.seed, **cleaning(recipe, prints))
-    measured = measure_story(recipe, call, samples, model)
+    measured = measure_story(recipe, call, prints, samples, model)
     mixture = call(
         "mix", law=recipe.law, domains=recipe.targets, unit=recipe.budget.unit, samples=samples, knowledge=measured.get("probe")
     )
@@ -181,7 +181,10 @@ def pinned(source: Source, prints: Fingerprints) -> tuple[Source, str]:
 
 def cleaning(recipe: Recipe, prints: Fingerprints) -> dict[str, Any]:
     """Return how the pool finds copies and evaluation texts; what the evaluation sets hold bears identity."""
-    rules: dict[str, Any] = {"dedup": recipe.dedup, "embedder": recipe.embed if "embed" in recipe.dedup.needs else None}
+    embedder = recipe.embed if "embed" in recipe.dedup.needs else None
+    rules: dict[str, Any] = {
+        "dedup": recipe.dedup, "embedder": embedder and settled(embedder, recipe, prints, where="embed"),
+    }  # fmt: skip
     if recipe.decontaminate is None:
         return rules
     try:
@@ -214,19 +217,21 @@ def _content(path: Path, domain: str, prints: Fingerprints) -> str:
     return prints.of(path)
 
 
-def measure_story(recipe: Recipe, call: Call, samples: Step, model: Mapping[str, Any]) -> dict[str, Step]:
+def measure_story(recipe: Recipe, call: Call, prints: Fingerprints, samples: Step, model: Mapping[str, Any]) -> dict[str, Step]:
     """Tell what is measured of the samples and the base model: embeddings, similarity, tags, scores and knowledge."""
     out: dict[str, Step] = {}
     compared = tuple(dict.fromkeys((*recipe.earlier, *recipe.targets)))
     if recipe.embed is not None:
-        out["embed"] = call("embed", embedder=recipe.embed, samples=samples)
+        embedder = settled(recipe.embed, recipe, prints, where="embed")
+        out["embed"] = call("embed", embedder=embedder, samples=samples)
     if recipe.embed is not None and recipe.distance is not None:
         out["compare"] = call("compare", distance=recipe.distance, domains=compared, samples=samples, embeddings=out["embed"])
     if recipe.tags is not None:
-        out["tag"] = call("tag", tagger=recipe.tags.placed(recipe.at), samples=samples)
+        tagger = settled(recipe.tags.placed(recipe.at), recipe, prints, where="tags")
+        out["tag"] = call("tag", tagger=tagger, samples=samples)
         out["score"] = call("score", tags=out["tag"], samples=samples)
     if recipe.probe is not None:
-        placed = recipe.probe.placed(recipe.at)
+        placed = settled(recipe.probe.placed(recipe.at), recipe, prints, where="probe")
         out["probe"] = call(
             "probe", probe=placed, engine=recipe.engine, domains=recipe.order, seed=recipe.seed, samples=samples, **model
         )

@@ -97,7 +97,8 @@ class Content:
         return self._read(0, self.n_rows)
 
     def _read(self, start: int, stop: int) -> pl.DataFrame:
-        return pl.scan_parquet(self.path).select(COLUMNS).slice(start, stop - start).collect().rechunk()
+        wanted = pl.scan_parquet(self.path).select(COLUMNS).slice(start, stop - start)
+        return wanted.collect(engine="streaming").rechunk()
 
     def _gathered(self, rows: pl.Series, cuts: Sequence[int]) -> Iterator[pl.DataFrame]:
         return (self._whole[rows[start:stop]] for start, stop in pairwise(cuts))

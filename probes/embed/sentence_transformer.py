@@ -10,11 +10,11 @@ from pydantic import Field
 
 from composer.errors import ModelError
 from composer.progress import bar
-from composer.spec import outside_identity
+from composer.spec import OnModel, outside_identity
 from probes.embed import Embedder
 
 
-class SentenceTransformer(Embedder):
+class SentenceTransformer(OnModel, Embedder):
     """Encode with a sentence-transformers model; a plain transformers folder is pooled by the mean of its last states.
 
     Every distinct text is encoded once, in batches of like length. Texts longer than the model reads are cut by it.

@@ -204,7 +204,7 @@ class SelfGeneration(KnowledgeProbe):
         if judged.is_empty():
             raise ModelError("the model wrote no text that can be judged", got=f"{drawn.texts.height} empty texts")
         record = {"domains": list(domains), "accuracy": judge.accuracy, "confusion": judge.confusion.tolist()}
-        write_json(folder / "judge.json", {**record, "report": judge.report})
+        write_json(folder / "judge.json", {**record, "report": {**judge.report, "judged": dict(judge.judged(probability))}})
         rows = long("sample", judged["sample"].to_numpy(), domains, "probability", probability)
         write(rows, folder / "judgements.parquet", JUDGEMENT)
         rounds = self._rounds(drawn.texts)

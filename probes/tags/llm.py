@@ -15,7 +15,7 @@ from composer.artifact import shard
 from composer.encode import prompt_ids
 from composer.fingerprint import write_json
 from composer.progress import say, track
-from composer.spec import digest, member_of, seed_of
+from composer.spec import OnModel, digest, member_of, seed_of
 from composer.tables import Schema, read, write
 from composer.types import ModelRef
 from probes.engines import ENGINES, Completion, Engine, Session
@@ -51,7 +51,7 @@ class Structured(Session, Protocol):
         """Continue every prompt as :meth:`probes.engines.Session.complete` does, to JSON of the schema where one is given."""
 
 
-class Llm(Tagger):
+class Llm(OnModel, Tagger):
     """Ask a causal model for a JSON list of tags with explanations, few-shot, once for every distinct text.
 
     The first answer is the most likely one; a text without a valid answer is asked for up to ``retries`` times more, at

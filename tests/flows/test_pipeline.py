@@ -67,6 +67,38 @@ def test_a_template_file_is_known_by_its_content(done: Done, world: Path) -> Non
         keys(world, f"base_model={{path: {base}, chat_template: three.jinja}}")
 
 
+MODELS = {
+    "embed": "embed={{name: sentence_transformer, model: {}}}",
+    "probe": "probe={{name: self_generation, judge: {{name: llm, model: {}}}}}",
+    "tag": "tags={{name: llm, model: {}}}",
+}
+
+
+@pytest.mark.parametrize("stage", MODELS)
+def test_a_model_of_a_stage_is_known_by_its_content(stage: str, world: Path) -> None:
+    for name in ("one", "two"):
+        (world / name).mkdir()
+        (world / name / "config.json").write_text("{}")
+    one, two = (keys(world, MODELS[stage].format(name))[stage] for name in ("one", "two"))
+    assert one == two
+    (world / "two" / "config.json").write_text("{ }")
+    assert keys(world, MODELS[stage].format("two"))[stage] != one
+    [step] = [step for step in plan_of(world, MODELS[stage].format("one")) if step.label == stage]
+    assert str(world / "one") in repr(step.values)  # where it lies, though it does not stand in the key
+    with pytest.raises(ModelError, match=rf"{stage[:3]}\S+model: no model at this path; .*; got {world}/three"):
+        keys(world, MODELS[stage].format("three"))
+
+
+def test_a_model_that_was_fetched_before_needs_no_hub(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    commit = "0123456789" * 4
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: f"/cache/snapshots/{commit}")
+    [step] = [step for step in plan_of(world, MODELS["tag"].format("org/name")) if step.label == "tag"]
+    assert step.values["tagger"].identity()["model"] == f"org/name@{commit}"
+    assert step.values["tagger"].model == "org/name"
+
+
 def test_a_change_touches_only_what_follows(world: Path) -> None:
     before, after = keys(world), keys(world, "budget.amount=150")
     assert {label for label in before if before[label] != after[label]} == {

@@ -1,4 +1,4 @@
-"""A tiny Llama with random weights and a byte-level tokenizer, made once per test run."""
+"""What the probes' tests share: a tiny Llama with random weights, made once per test run, and what is said to a user."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from composer.progress import Silence, listener
 from composer.types import ModelRef
 from probes.engines import Session
 from probes.engines.hf import Hf
@@ -55,3 +56,20 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def session(tiny_model: Path) -> Iterator[Session]:
     with Hf().open(ModelRef(path=str(tiny_model))) as opened:
         yield opened
+
+
+class Ear(Silence):
+    """A listener that keeps every line."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    token = listener.set(ear := Ear())
+    yield ear.lines
+    listener.reset(token)

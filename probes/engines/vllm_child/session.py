@@ -49,7 +49,7 @@ class VllmSession:
 
         A prompt's draws belong to (seed, prompt index), so how many are asked for at once does not change the texts, up to the
         rounding of the model's own arithmetic. Temperature 0 takes the most likely token. With a JSON schema no token is drawn
-        that leads out of it, so that a text that ended is a value of it, but for control characters that its strings may hold as they are.
+        that leads out of it, so that a text that ended is a value of it; its strings may hold control characters as they are.
 
         Raises
         ------

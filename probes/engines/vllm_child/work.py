@@ -67,7 +67,7 @@ class Work:
         schema: dict[str, Any] | None,
     ) -> Iterator[Done]:
         """Yield the new tokens of every sequence, JSON of the schema where one is given."""
-        terms = {"max_tokens": max_new_tokens, "temperature": temperature, "stop_token_ids": ends}
+        terms: dict[str, Any] = {"max_tokens": max_new_tokens, "temperature": temperature, "stop_token_ids": ends}
         if schema is not None:
             terms["structured_outputs"] = self._terms.StructuredOutputsParams(json=schema)
         params = (self._sampling(seed=seed, **terms) for seed in seeds)
@@ -118,7 +118,8 @@ def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
         rank = min((each for each in ranks if each >= settings["adapter"]["rank"]), default=max(ranks))
         arguments |= {"enable_lora": True, "max_lora_rank": rank, "lora_target_modules": settings["adapter"]["modules"]}
     return arguments | {
-        "load_format": "safetensors", "trust_remote_code": False, "use_tqdm_on_load": False, "structured_outputs_config": COMPACT,
+        "load_format": "safetensors", "trust_remote_code": False, "use_tqdm_on_load": False,
+        "structured_outputs_config": COMPACT,
     }  # fmt: skip
 
 

@@ -30,10 +30,13 @@ class FittedJudge(Protocol):
 
     @property
     def report(self) -> Mapping[str, Any]:
-        """Plain JSON values: how well the judge does on held-out texts, and what there is to say of those judged last."""
+        """Plain JSON values: how well the judge does on held-out texts."""
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Return float64 (n, D) rows on the simplex."""
+
+    def judged(self, probability: np.ndarray) -> Mapping[str, Any]:
+        """Return what there is to say, in plain JSON values, of all texts together that were judged so, float64 (n, D)."""
 
     def again(self, texts: Sequence[str], n: int, seed: int) -> np.ndarray:
         """Return float64 (n, N, D): the same texts judged by ``n`` judges that learnt from resamples of the reference texts."""

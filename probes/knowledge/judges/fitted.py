@@ -34,19 +34,20 @@ class Fitted(ABC):
         """Return float64 (n, D) rows on the simplex for at least one text."""
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """Return float64 (n, D) rows on the simplex.
+        """Return float64 (n, D) rows on the simplex."""
+        return self._judge(texts) if texts else np.zeros((0, len(self.confusion)))
 
-        A correction that does not carry over to these texts, or that a judge has no need of, is told; ``report`` says under
-        ``judged`` how like the reference texts these are.
+    def judged(self, probability: np.ndarray) -> dict[str, Any]:
+        """Return how many texts were judged so, float64 (n, D), and how like the reference texts they are.
+
+        A correction that does not carry over to these texts, or that a judge has no need of, is told.
         """
-        if not texts:
-            return np.zeros((0, len(self.confusion)))
-        found = self._judge(texts)
-        carried = transfer(self._likeness, found)
-        self.report["judged"] = {**self.report.get("judged", {}), "n": len(texts), "transfer": carried.figures()}
+        if not len(probability):
+            return {"n": 0}
+        carried = transfer(self._likeness, probability)
         if self.correct:
             self._warn(carried)
-        return found
+        return {"n": len(probability), "transfer": carried.figures()}
 
     def _warn(self, carried: Transfer) -> None:
         if not carried.holds:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from composer.errors import ModelError
-from composer.spec import member_of, rng
+from composer.spec import OnModel, member_of, rng
 from composer.types import ModelRef
 from probes.engines import ENGINES, Engine, Session
 from probes.engines.hf import Hf
@@ -30,7 +30,7 @@ else:
 _LEAST = -100.0  # nats; what is less likely than that is not told apart
 
 
-class Llm(Judge):
+class Llm(OnModel, Judge):
     """Ask a causal model for the letter of a text's domain, after ``shots`` reference texts of each domain with theirs.
 
     ``p_j(x) ~ P(letter j | shots, x)``: one prefill per text and no text that must be parsed, so nothing is lost. What the
@@ -81,7 +81,7 @@ class Llm(Judge):
             prompt = build(opened.tokenizer, domains=domains, shots=[(kept[i], domains[y[i]]) for i in shown])
             asking = _Asking(partial(self._opened, session), prompt, self.max_chars)
             rest = np.setdiff1d(np.arange(len(kept)), shown)
-            answers = asking.ask(opened, [kept[i] for i in rest])
+            answers, _ = asking.ask(opened, [kept[i] for i in rest])
         return FittedLlm(self, asking, log_softmax(answers), y[rest], mass=float(np.exp(answers).sum(axis=1).mean()), seed=seed)
 
     @contextmanager
@@ -107,14 +107,16 @@ class FittedLlm(Fitted):
         self._asking, self._log_p, self._label = asking, log_p, label
 
     def _judge(self, texts: Sequence[str]) -> np.ndarray:
-        found = self._scaling.apply(self._answers(texts))
-        self.report["judged"] = {"cut": self._asking.n_cut}
-        return found
+        return self._scaling.apply(self._answers(texts))
+
+    def judged(self, probability: np.ndarray) -> dict[str, Any]:
+        """Return the same as every judge, and how many texts were cut to fit the model."""
+        return {**super().judged(probability), "cut": self._asking.n_cut}
 
     def again(self, texts: Sequence[str], n: int, seed: int) -> np.ndarray:
         """Return float64 (n, N, D): the texts judged with ``n`` calibrations learnt on resamples of the reference texts.
 
-        The shots and the model's own answers stay; texts that were judged last are not asked again.
+        The shots and the model's own answers stay; no text is asked about again.
         """
         log_p = self._answers(texts)
         times = (resample(self._label, rng(seed, "judge", "again", k)) for k in range(n))
@@ -122,30 +124,31 @@ class FittedLlm(Fitted):
         return np.stack(every) if every else np.zeros((0, *log_p.shape))
 
     def _answers(self, texts: Sequence[str]) -> np.ndarray:
-        return log_softmax(self._asking(tuple(texts))) if len(texts) else np.zeros((0, len(self.confusion)))
+        return log_softmax(self._asking(texts)) if len(texts) else np.zeros((0, len(self.confusion)))
 
 
 class _Asking:
-    """A model and a prompt; keeps the answers on the texts that it was asked last, and how many of these were cut."""
+    """A model and a prompt; keeps the answers on all texts that it was asked, and how many of these were cut."""
 
     def __init__(self, opened: Callable[[], AbstractContextManager[Session]], prompt: Prompt, max_chars: int) -> None:
         self._opened, self._prompt, self._max_chars = opened, prompt, max_chars
-        self._last: tuple[tuple[str, ...], np.ndarray] = ((), np.zeros((0, len(prompt.choices))))
+        self._known: dict[str, np.ndarray] = {}
         self.n_cut = 0
 
-    def __call__(self, texts: tuple[str, ...]) -> np.ndarray:
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Return natural log-probabilities, float64 (n, D), of the letters as the next token."""
-        if texts != self._last[0]:
+        if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
             with self._opened() as session:
-                self._last = texts, self.ask(session, texts)
-        return self._last[1]
+                answers, n_cut = self.ask(session, new)
+            self._known.update(zip(new, answers, strict=True))
+            self.n_cut += n_cut
+        return np.stack([self._known[text] for text in texts])
 
-    def ask(self, session: Session, texts: Sequence[str]) -> np.ndarray:
-        """Return the same, of an open session."""
+    def ask(self, session: Session, texts: Sequence[str]) -> tuple[np.ndarray, int]:
+        """Return the same, of an open session, and how many texts were cut."""
         shown = [text[: self._max_chars] for text in texts]
-        most = _most_tokens(session)
-        prompts, self.n_cut = self._prompt.around(shown, tokenizer=session.tokenizer, most=most)
-        return np.asarray(np.maximum(session.choose(prompts, self._prompt.choices), _LEAST))
+        prompts, n_cut = self._prompt.around(shown, tokenizer=session.tokenizer, most=_most_tokens(session))
+        return np.asarray(np.maximum(session.choose(prompts, self._prompt.choices), _LEAST)), n_cut
 
 
 def _draw_shots(y: np.ndarray, *, n: int, domains: Sequence[str], seed: int) -> np.ndarray:

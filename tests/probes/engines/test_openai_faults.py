@@ -7,7 +7,6 @@ import runpy
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -17,7 +16,6 @@ import pytest
 
 from composer.encode import load_tokenizer
 from composer.errors import ComposerError, FaultError, ModelError, SpecError
-from composer.progress import listener
 from composer.types import ModelRef
 from probes.engines.openai import OpenAI
 from probes.engines.replicas import _seconds
@@ -51,25 +49,6 @@ def serve(tokenizer: Any) -> Iterator[Callable[..., Any]]:
     yield start
     for server in running:
         server.stop()
-
-
-@pytest.fixture
-def said() -> Iterator[list[str]]:
-    class Lines:
-        @contextmanager
-        def bar(self, *_: Any, **__: Any) -> Iterator[Any]:
-            yield self
-
-        def advance(self, n: float = 1) -> None:
-            pass
-
-        def say(self, line: str) -> None:
-            lines.append(line)
-
-    lines: list[str] = []
-    token = listener.set(Lines())
-    yield lines
-    listener.reset(token)
 
 
 def complete(session: Any) -> list[Any]:

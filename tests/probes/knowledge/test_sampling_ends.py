@@ -23,14 +23,14 @@ from tests.probes.knowledge.writing import DOMAINS, World, measure
 
 
 def test_the_result_says_what_was_drawn_and_how_it_began_and_ended(
-    reference: pl.DataFrame, tmp_path: Path, told: list[str]
+    reference: pl.DataFrame, tmp_path: Path, said: list[str]
 ) -> None:
     found = measure(World(longest=20), reference, tmp_path, samples=300)
     lengths = read(tmp_path / "completions.parquet", COMPLETION)["n_tokens"]
     assert (found.n_tokens, found.stopped, found.begun_with) == (lengths.sum(), "samples", "bos_token <s>")
     assert found.note == NOTE
     assert found.judge.startswith("classifier ")
-    assert any(line.startswith(f"sampled 300 texts, {lengths.sum():,} tokens, in ") for line in told)
+    assert any(line.startswith(f"sampled 300 texts, {lengths.sum():,} tokens, in ") for line in said)
     resamples = read_resamples(tmp_path / RESAMPLES, DOMAINS)
     assert resamples.std(axis=0, ddof=1) == pytest.approx(found.stderr)
     assert found.low == pytest.approx(np.quantile(resamples, 0.025, axis=0))
@@ -44,10 +44,10 @@ def test_a_result_of_an_older_version_is_read() -> None:
 
 
 def test_without_a_beginning_the_end_token_begins_and_is_named(
-    reference: pl.DataFrame, tmp_path: Path, told: list[str]
+    reference: pl.DataFrame, tmp_path: Path, said: list[str]
 ) -> None:
     assert measure(World(bos=None), reference, tmp_path, samples=3).begun_with == "eos_token </s>"
-    assert any("no beginning-of-text token; every text begins with its end-of-text token: eos_token </s>" in t for t in told)
+    assert any("no beginning-of-text token; every text begins with its end-of-text token: eos_token </s>" in t for t in said)
 
 
 def test_a_width_ends_the_sampling_at_the_first_shard_that_is_narrow_enough(reference: pl.DataFrame, tmp_path: Path) -> None:
@@ -108,10 +108,10 @@ def test_a_budget_for_less_than_one_text_is_refused() -> None:
         SelfGeneration(width=1.0)
 
 
-def test_a_domain_that_no_text_fell_to_is_named(reference: pl.DataFrame, tmp_path: Path, told: list[str]) -> None:
+def test_a_domain_that_no_text_fell_to_is_named(reference: pl.DataFrame, tmp_path: Path, said: list[str]) -> None:
     found = measure(World(shares=(0.5, 0.5, 0.0)), reference, tmp_path, samples=50)
     line = "None of the 50 texts was judged to be of code: what share there is, is doubt."
-    assert line in told
+    assert line in said
     assert found.note == f"{NOTE} {line}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 
 from composer.errors import ModelError, SpecError
-from composer.progress import Silence, listener
 from probes.tags.answer import schema
 from probes.tags.llm import ANSWER, Llm
 
@@ -27,16 +26,6 @@ def listed(*tags: str) -> str:
 
 def by_words(request: str, call: int) -> str:  # noqa: ARG001
     return listed(*request.split())
-
-
-@pytest.fixture
-def said() -> Iterator[list[str]]:
-    lines: list[str] = []
-    hears = Silence()
-    hears.say = lines.append  # type: ignore[method-assign]
-    token = listener.set(hears)
-    yield lines
-    listener.reset(token)
 
 
 def test_every_distinct_text_is_asked_about_once_and_greedily(scripted: Make, calls: Calls) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from composer.errors import ModelError, SourceError
-from composer.progress import Silence, listener
 from probes.knowledge.judges import JUDGES, FittedJudge, Judge
 from tests.probes.knowledge.judges.court import DOMAINS, Reader, drawn, examples
 
@@ -25,22 +24,6 @@ def fit(
 ) -> FittedJudge:
     judge: Judge = JUDGES[word](**fields)
     return judge.fit(*references, domains=domains, seed=seed, session=Reader(strength=0.4, bias=(1, 0, -1)))
-
-
-class Notebook(Silence):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-
-@pytest.fixture
-def said() -> Any:
-    notebook = Notebook()
-    token = listener.set(notebook)
-    yield notebook.lines
-    listener.reset(token)
 
 
 def test_easy_domains_are_told_apart(word: str) -> None:
@@ -115,8 +98,8 @@ def test_judges_that_learn_again_differ_as_judges_of_other_references_do(word: s
 
 def test_the_report_is_plain_and_says_how_good_the_judge_is(word: str) -> None:
     fitted = fit(word, examples(own=0.1))
-    fitted.probabilities(examples(20, seed=3, own=0.1)[0])
-    report = json.loads(json.dumps(fitted.report, allow_nan=False))
+    judged = fitted.judged(fitted.probabilities(examples(20, seed=3, own=0.1)[0]))
+    report = json.loads(json.dumps({**fitted.report, "judged": judged}, allow_nan=False))
     assert report["accuracy"] == fitted.accuracy
     assert 0 < report["log_loss"] < np.log(3)
     assert 0 <= report["calibration_error"] < 0.25
@@ -130,8 +113,9 @@ def test_a_correction_is_made_in_silence_where_only_the_mixture_is_another(word:
     fresh, missed = drawn(2000, truth, seed=4, own=0.1), {}
     for correct in (False, True):
         fitted = fit(word, examples(100, own=0.1), correct=correct)
-        missed[correct] = np.abs(fitted.shares(fitted.probabilities(fresh).mean(axis=0)) - truth).sum() / 2
-        assert fitted.report["judged"]["transfer"]["holds"]
+        probability = fitted.probabilities(fresh)
+        missed[correct] = np.abs(fitted.shares(probability.mean(axis=0)) - truth).sum() / 2
+        assert fitted.judged(probability)["transfer"]["holds"]
     assert missed[True] < 0.06
     assert missed[True] < missed[False] / 2
     assert not said
@@ -141,8 +125,7 @@ def test_a_correction_that_does_not_carry_over_is_told(word: str, said: list[str
     unlike = drawn(300, (0.5, 0.3, 0.2), seed=4, own=0.02)
     for correct in (False, True):
         fitted = fit(word, examples(100), correct=correct)
-        fitted.probabilities(unlike)
-        assert not fitted.report["judged"]["transfer"]["holds"]
+        assert not fitted.judged(fitted.probabilities(unlike))["transfer"]["holds"]
     assert len(said) == 1
     assert "distance 0." in said[0]
     assert "set judge.correct to false" in said[0]
@@ -151,7 +134,7 @@ def test_a_correction_that_does_not_carry_over_is_told(word: str, said: list[str
 def test_a_correction_that_is_not_needed_is_told(word: str, said: list[str]) -> None:
     for correct in (False, True):
         fitted = fit(word, examples(60), correct=correct)
-        fitted.probabilities(examples(30, seed=9)[0])
+        fitted.judged(fitted.probabilities(examples(30, seed=9)[0]))
     assert len(said) == 1
     assert re.search(r"a judge of accuracy (0\.9[5-9]\d|1\.000) needs no correction", said[0])
 

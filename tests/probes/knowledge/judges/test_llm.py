@@ -94,13 +94,15 @@ def test_long_texts_are_cut_at_their_end_and_counted() -> None:
     reader.n_positions = before + 60
     long = text("law", random, own=0.0, length=120) + " court court court"
     probability = fitted.probabilities([long, "the court", "a loop"])
-    assert fitted.report["judged"]["cut"] == 1
-    assert fitted.report["judged"]["n"] == 3
+    assert fitted.judged(probability)["cut"] == 1
+    assert fitted.judged(probability)["n"] == 3
     assert "court court" not in reader.asked[-3]
     assert reader.asked[-3].endswith("\nDomain:")
     assert probability.argmax(axis=1).tolist()[1:] == [0, 2]
-    fitted.probabilities(["a loop"])
-    assert fitted.report["judged"]["cut"] == 0
+    n_asked = len(reader.asked)
+    assert (fitted.probabilities([long, "a loop"]) == probability[[0, 2]]).all()
+    assert len(reader.asked) == n_asked  # what was asked about once is known
+    assert fitted.judged(probability)["cut"] == 1
 
 
 def test_only_the_beginning_of_a_text_is_shown() -> None:

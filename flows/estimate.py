@@ -12,7 +12,7 @@ from composer.ingest.files import READERS
 from composer.ingest.opening import TruncatedError, ending, whole
 from composer.types import Source
 from flows.pipeline import Plan, Step
-from probes.knowledge.self_generation import SelfGeneration
+from flows.spending import foreseen
 
 CHARACTERS_PER_TOKEN = 4  # of English text under the usual vocabularies; a guess until the source is ingested
 NOTE = "Tokens of sources that are not ingested yet are guessed as bytes / 4."
@@ -22,7 +22,7 @@ def estimate(plan: Plan, store: Store) -> dict[str, Any]:
     """Return rows and tokens per source and the model calls that are still to do."""
     sources = [_source(step, store) for step in plan if step.stage.name == "ingest"]
     to_do = [step for step in plan if store.find(step.stage.kind, step.key) is None]
-    calls = [call for step in to_do if (call := _calls(step, plan, sources))]
+    calls = [call for step in to_do if (call := _calls(step, plan, store, sources))]
     return {"sources": sources, "model_calls": calls, "note": NOTE if any(s["guessed"] for s in sources) else ""}
 
 
@@ -62,17 +62,12 @@ def _size(path: Path, source: Source) -> tuple[int, int]:
     return metadata.num_rows, sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
 
 
-def _calls(step: Step, plan: Plan, sources: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _calls(step: Step, plan: Plan, store: Store, sources: list[dict[str, Any]]) -> dict[str, Any] | None:
     recipe = plan.recipe
     rows = sum(source["rows"] or 0 for source in sources)
     mean = sum(source["tokens"] or 0 for source in sources) / max(rows, 1)
     if step.stage.name == "probe":
-        probe = step.values["probe"]
-        if not isinstance(probe, SelfGeneration):  # how much others read is known once there are samples
-            return None
-        most = probe.samples * probe.rounds
-        tokens = most * probe.max_new_tokens
-        return {"step": step.label, "calls": most, "tokens": min(tokens, probe.max_tokens or tokens)}
+        return foreseen(step, store)
     if step.stage.name == "evaluate":
         n = min(rows, (recipe.evaluate.max_samples or rows) * len(recipe.order))
         return {"step": step.label, "calls": n, "tokens": round(n * mean)}

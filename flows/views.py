@@ -76,9 +76,13 @@ def show_plan(document: Mapping[str, Any]) -> None:
     out.print(table(f"Plan of {document['recipe']}", ("step", "artifact", ""), rows, text=3))
     sources = [(s["name"], s["rows"], s["tokens"]) for s in document["sources"]]
     out.print(table("Sources", ("source", "rows", "tokens"), sources))
-    calls = [(c["step"], c["calls"], c["tokens"]) for c in document["model_calls"]]
+    names = ("step", "calls", "tokens", "prompt_tokens", "output_tokens", "seconds", "device_hours")
+    calls = [tuple(call.get(name) for name in names) for call in document["model_calls"]]
     if calls:
-        out.print(table("Model calls to do (at most)", ("step", "sequences", "tokens"), calls))
+        told = ("step", "sequences", "tokens", "read", "written", "seconds", "device-hours")
+        out.print(table("Model calls to do (at most)", told, calls))
+        if any("seconds" in call and call["seconds"] is None for call in document["model_calls"]):
+            out.print("sft-composer estimate RECIPE measures the seconds of the probe on its engine.")
     to_do = sum(not s["present"] for s in document["steps"])
     out.print(f"{to_do} of {len(document['steps'])} steps to do in {document['store']}; nothing was done. {document['note']}")
 

@@ -94,7 +94,7 @@ def shares_of_probe(session: Session, references: Sequence[tuple[str, str]]) -> 
     spec.fit(known, labels, domains=DOMAINS, seed=0)  # imports are not the question
     judging, learning = [], []
     for i in range(min(REPEATS, 3)):
-        seconds, made = cpu_seconds(lambda: session.complete(begin, max_new_tokens=64, seed=i))  # noqa: B023
+        seconds, made = cpu_seconds(lambda: session.complete(begin, max_new_tokens=128, seed=i))  # noqa: B023
         learnt, judge = cpu_seconds(lambda: spec.fit(known, labels, domains=DOMAINS, seed=0))
         judged, _ = cpu_seconds(lambda: judge.probabilities([each.text for each in made]))  # noqa: B023
         judging.append(judged / seconds)

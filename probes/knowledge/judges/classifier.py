@@ -24,12 +24,10 @@ if TYPE_CHECKING:
 else:
     AnyEmbedder = member_of(EMBEDDERS, kind="embedder")
 
-Rows = Callable[[Sequence[str]], Any]
-"""Texts to rows of numbers, sparse or dense."""
-
 # Of 1, 10 and 100 the lowest held-out log-loss on six real domains: on words with 30, 200 and 1000 texts of each, on sentence
 # vectors with 30, 60 and 120.
 _C = 100.0
+_WORDS = 65_536
 _LEAST = 1e-300
 
 
@@ -98,8 +96,8 @@ class Classifier(Judge):
             Where the cross-validated accuracy is not above 1.5/D.
         """
         kept, y = examples(texts, labels, domains=domains, seed=seed, max_chars=self.max_chars, max_texts=self.max_texts)
-        embedded = None if isinstance(self.features, str) else _Vectors(self.features)
-        held_out = HeldOut(_held_out(kept, y, embedded, seed=seed), y)
+        space = _Words(kept) if isinstance(self.features, str) else _Vectors(kept, self.features)
+        held_out = HeldOut(_held_out(space, y, seed=seed), y)
         scaling: Scaling | None = None
         notes: dict[str, Any] = {"method": "none"}
         if self.calibration == "temperature":
@@ -107,23 +105,18 @@ class Classifier(Judge):
             scaling = learn(log_p, y, offsets=False)
             notes = {"method": "temperature", "slope": scaling.slope, "before": held_out.figures()}
             held_out = cross_fit(log_p, y, offsets=False, seed=seed)
-        return FittedClassifier(self, kept, embedded, held_out, scaling, notes)
+        return FittedClassifier(self, space, held_out, scaling, notes)
 
 
 class FittedClassifier(Fitted):
     """See :class:`probes.knowledge.judges.FittedJudge`."""
 
     def __init__(
-        self,
-        spec: Classifier,
-        known: Sequence[str],
-        embedded: Rows | None,
-        held_out: HeldOut,
-        scaling: Scaling | None,
-        notes: dict[str, Any],
+        self, spec: Classifier, space: _Words | _Vectors, held_out: HeldOut, scaling: Scaling | None, notes: dict[str, Any]
     ) -> None:
         super().__init__(held_out, correct=spec.correct, calibration=notes)
-        self._known, self._rows = _learn_rows(known, embedded)
+        self._space, self._weigh = space, space.learn(np.arange(len(held_out.label)))
+        self._known = self._weigh(space.rows)
         self._model = _regression().fit(self._known, held_out.label)
         self._max_chars, self._scaling = spec.max_chars, scaling
 
@@ -149,43 +142,62 @@ class FittedClassifier(Fitted):
         return out
 
     def _read(self, texts: Sequence[str]) -> Any:
-        return self._rows([text[: self._max_chars] for text in texts])
+        return self._weigh(self._space.read([text[: self._max_chars] for text in texts]))
 
     def _scaled(self, probability: np.ndarray) -> np.ndarray:
         found = np.asarray(probability, dtype=np.float64)
         return found if self._scaling is None else self._scaling.apply(np.log(np.maximum(found, _LEAST)))
 
 
-class _Vectors:
-    """An embedder that is asked for every text once, in an order that does not depend on that of the texts."""
+class _Words:
+    """Reference texts as counts of words and word pairs, made once; what is learnt from some of them is how words weigh."""
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, texts: Sequence[str]) -> None:
+        from sklearn.feature_extraction.text import CountVectorizer
+
+        self._counter = CountVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b")
+        self.rows = self._counter.fit_transform(texts)
+
+    def read(self, texts: Sequence[str]) -> Any:
+        """Return other texts as such counts."""
+        return self._counter.transform(texts)
+
+    def learn(self, known: np.ndarray) -> Callable[[Any], Any]:
+        """Return what turns counts into the TF-IDF of words that occur in these texts, the most frequent ones of them."""
+        from sklearn.feature_extraction.text import TfidfTransformer
+
+        frequency = np.asarray(self.rows[known].sum(axis=0)).ravel()
+        kept = np.sort(np.argsort(-frequency, kind="stable")[: min(_WORDS, np.count_nonzero(frequency))])
+        weights = TfidfTransformer(sublinear_tf=True).fit(self.rows[known][:, kept])
+        return lambda counts: weights.transform(counts[:, kept])
+
+
+class _Vectors:
+    """Reference texts as vectors of an embedder, which is asked for every text once and in no order of theirs."""
+
+    def __init__(self, texts: Sequence[str], embedder: Embedder) -> None:
         self._embedder = embedder
         self._seen: dict[str, np.ndarray] = {}
+        self.rows = self.read(texts)
 
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+    def read(self, texts: Sequence[str]) -> np.ndarray:
+        """Return texts as vectors."""
         if new := sorted(set(texts) - self._seen.keys()):
             self._seen.update(zip(new, self._embedder.encode(new).astype(np.float64), strict=True))
         return np.stack([self._seen[text] for text in texts])
 
+    def learn(self, known: np.ndarray) -> Callable[[Any], Any]:  # noqa: ARG002  vectors are what they are
+        """Return the vectors as they are."""
+        return lambda vectors: vectors
 
-def _held_out(kept: Sequence[str], y: np.ndarray, embedded: Rows | None, *, seed: int) -> np.ndarray:
+
+def _held_out(space: _Words | _Vectors, y: np.ndarray, *, seed: int) -> np.ndarray:
     """Return the probabilities (n, D) of every text by a regression on the other four fifths."""
-    out = np.zeros((len(kept), y.max() + 1))
+    out = np.zeros((len(y), y.max() + 1))
     for known, new in folds(y, seed=seed):
-        seen, rows = _learn_rows([kept[i] for i in known], embedded)
-        out[new] = _regression().fit(seen, y[known]).predict_proba(rows([kept[i] for i in new]))
+        weigh = space.learn(known)
+        out[new] = _regression().fit(weigh(space.rows[known]), y[known]).predict_proba(weigh(space.rows[new]))
     return out
-
-
-def _learn_rows(known: Sequence[str], embedded: Rows | None) -> tuple[Any, Rows]:
-    """Return the rows of the texts to learn from and what makes rows of others: words are weighed by what is known."""
-    if embedded is not None:
-        return embedded(known), embedded
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", max_features=65_536)
-    return words.fit_transform(known), words.transform
 
 
 def _regression(near: Any = None) -> Any:

@@ -12,7 +12,7 @@ import pytest
 
 from composer.errors import SpecError
 from probes.embed.sentence_transformer import SentenceTransformer
-from probes.knowledge.judges.classifier import Classifier, _Vectors
+from probes.knowledge.judges.classifier import Classifier, _Vectors, _Words
 from tests.probes.knowledge.judges.court import DOMAINS, examples
 
 SHARED = Path(__file__).parents[4] / "../shared/data"
@@ -44,7 +44,7 @@ def test_words_are_the_same_law_as_one_pipeline_of_scikit_learn() -> None:
     order = sorted(range(len(texts)), key=lambda i: (DOMAINS.index(labels[i]), texts[i]))
     pipeline.fit([texts[i] for i in order], [DOMAINS.index(labels[i]) for i in order])
     fitted = Classifier().fit(texts, labels, domains=DOMAINS, seed=1)
-    assert (fitted.probabilities(fresh) == pipeline.predict_proba(fresh)).all()
+    assert fitted.probabilities(fresh) == pytest.approx(pipeline.predict_proba(fresh), abs=1e-6)
 
 
 def test_only_the_beginning_of_a_text_is_read() -> None:
@@ -73,6 +73,25 @@ def test_a_temperature_lowers_the_loss_and_keeps_the_order() -> None:
     assert calibrated.again(fresh, 3, 0).sum(axis=2) == pytest.approx(1)
 
 
+def test_what_is_held_out_weighs_nothing() -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    texts, _ = examples(10, own=0.1)
+    known = np.arange(0, 30, 2)
+    alone = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    rows = alone.fit_transform([texts[i] for i in known])
+    space = _Words(texts)
+    weigh = space.learn(known)
+    assert abs(weigh(space.rows[known]) - rows).max() < 1e-15
+    assert abs(weigh(space.read(texts)) - alone.transform(texts)).max() < 1e-15
+
+
+def test_only_the_most_frequent_words_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probes.knowledge.judges.classifier._WORDS", 2)
+    space = _Words(["the court", "the court", "the loop", "rare words"])
+    assert (space.learn(np.arange(4))(space.rows) > 0).sum(axis=1).ravel().tolist() == [[2, 2, 1, 0]]
+
+
 def test_an_embedder_is_asked_for_every_text_once_in_one_order() -> None:
     class Count:
         asked: list[str] = []
@@ -82,9 +101,9 @@ def test_an_embedder_is_asked_for_every_text_once_in_one_order() -> None:
             return np.array([[len(text), 1] for text in texts], dtype=np.float32)
 
     embedder: Any = Count()
-    vectors = _Vectors(embedder)
-    assert vectors(["bb", "a", "bb"]).tolist() == [[2, 1], [1, 1], [2, 1]]
-    assert vectors(["ccc", "a"]).tolist() == [[3, 1], [1, 1]]
+    vectors = _Vectors(["bb", "a", "bb"], embedder)
+    assert vectors.rows.tolist() == [[2, 1], [1, 1], [2, 1]]
+    assert vectors.read(["ccc", "a"]).tolist() == [[3, 1], [1, 1]]
     assert embedder.asked == ["a", "bb", "ccc"]
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import mmap
 import multiprocessing
 import os
 import platform
@@ -31,6 +32,7 @@ import psutil
 
 QUICK = "--quick" in sys.argv
 LARGE = "--large" in sys.argv
+WARM = (256 if QUICK else 2048) << 20  # bytes
 
 Better = Literal["lower", "higher"]
 Same = Callable[[Any, Any], bool]
@@ -119,6 +121,9 @@ def alone(work: Callable[[], Any], *, imports: Sequence[str] = ()) -> tuple[Cost
     there.close()
     watch = _Watch(child.pid or 0)
     try:
+        here.recv()
+        _find_memory()
+        here.send(None)
         cpu, wall, own_peak, result = here.recv()
     except EOFError:
         raise SystemExit(f"{work} ended without a result") from None
@@ -128,12 +133,20 @@ def alone(work: Callable[[], Any], *, imports: Sequence[str] = ()) -> tuple[Cost
     return Cost(cpu, wall, max(own_peak, sampled) / 1e6), result
 
 
-def _timed(work: Callable[[], Any], out: Connection, imports: Sequence[str]) -> None:
+def _timed(work: Callable[[], Any], parent: Connection, imports: Sequence[str]) -> None:
     for name in imports:
         importlib.import_module(name)
+    parent.send(None)
+    parent.recv()
     cpu, wall = _cpu(), time.perf_counter()
     result = work()
-    out.send((_cpu() - cpu, time.perf_counter() - wall, _own_peak(), result))
+    parent.send((_cpu() - cpu, time.perf_counter() - wall, _own_peak(), result))
+
+
+def _find_memory() -> None:
+    """Touch memory and give it back: a virtual machine lends out what lies idle, and who asks first waits for its return."""
+    if hasattr(mmap, "MAP_POPULATE"):
+        mmap.mmap(-1, WARM, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
 
 
 def _cpu() -> float:
@@ -150,7 +163,7 @@ def _own_peak() -> int:
 
 
 class _Watch:
-    """A thread that samples the resident memory of a process and its children, fifty times a second."""
+    """A thread that samples the resident memory of a process and its children, and seldom, for to look takes time as well."""
 
     def __init__(self, pid: int) -> None:
         self._process, self._peak, self._over = psutil.Process(pid), 0, threading.Event()
@@ -163,7 +176,7 @@ class _Watch:
         return self._peak
 
     def _look(self) -> None:
-        while not self._over.wait(0.02):
+        while not self._over.wait(0.25):
             try:
                 tree = [self._process, *self._process.children(recursive=True)]
                 self._peak = max(self._peak, sum(process.memory_info().rss for process in tree))

@@ -151,7 +151,7 @@ def against_copy(folder: Path, n: int) -> tuple[Race, float]:
     _, planned = alone(partial(prepare, folder, n))
     alone(partial(ours, folder, folder / "made"))
     sides = {"ours": partial(ours, folder, folder / "ours"), "copy": partial(copy, folder / "made", folder / "copy")}
-    return race(f"{n:,} rows", sides, same=partial(is_the_plan, folder), repeats=5 if n <= 1_000_000 else 3), planned
+    return race(f"{n:,} rows", sides, same=partial(is_the_plan, folder), repeats=9 if n <= 1_000_000 else 3), planned
 
 
 def against_datasets(folder: Path, n: int) -> Race:

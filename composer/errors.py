@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class ComposerError(Exception):
@@ -54,7 +54,7 @@ class ComposerError(Exception):
             parts.append(self.hint)
         return "; ".join(" ".join(part.split()) for part in parts)
 
-    def within(self, field: str) -> ComposerError:
+    def within(self, field: str) -> Self:
         """Return the same error with ``field`` put in front of where it happened."""
         where = f"{field}.{self.where}" if self.where else field
         return type(self)(self.what, where=where, expected=self.expected, got=self.got, hint=self.hint)

@@ -9,9 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, ValidationInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from composer.errors import SpecError, nearest
 
@@ -19,6 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _OUTSIDE = {"outside_identity": True}
+_REFUSED: Final = "refused"
 
 
 class Spec(BaseModel):
@@ -51,6 +63,21 @@ class Spec(BaseModel):
     # Nested Specs are then validated in place, so that an error carries its whole path.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Validate as pydantic does; what is refused at any depth comes up as a SpecError with its path from here."""
+
+        def read(value: Any, inner: ValidatorFunctionWrapHandler) -> Any:
+            try:
+                return inner(value)
+            except ValidationError as error:
+                told = _spec_error(cls, error)
+            except SpecError as error:  # of a check of its own
+                told = error
+            raise PydanticCustomError(_REFUSED, "refused", {"error": told})
+
+        return core_schema.no_info_wrap_validator_function(read, handler(source))
+
     def identity(self) -> dict[str, Any]:
         """Return what bears identity, as plain JSON values; fields made with ``outside_identity`` are left out."""
         fields = type(self).model_fields
@@ -77,6 +104,9 @@ def _spec_error(cls: type[Spec], error: ValidationError) -> SpecError:
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]
     where = ".".join(path)
+    if first["type"] == _REFUSED:
+        refused: SpecError = first["ctx"]["error"]
+        return refused.within(where) if where else refused
     if first["type"] == "extra_forbidden":
         return SpecError(f"unknown field of {cls.__name__}", where=where, hint=nearest(path[-1], cls.model_fields))
     if first["type"] == "missing":

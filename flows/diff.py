@@ -14,7 +14,8 @@ from composer.artifact import Store
 from composer.errors import InputError
 from composer.spec import rng
 from composer.types import KnowledgeDistribution, array
-from probes.knowledge.estimate import N_RESAMPLES, RESAMPLES, Estimate, difference, read_resamples
+from probes.knowledge.bootstrap import N_RESAMPLES, RESAMPLES, read_resamples
+from probes.knowledge.estimate import Estimate, difference
 
 NOTE = (
     "Differences are b - a. The intervals take the two as independent and cover the sampling of texts; what the judge gets "

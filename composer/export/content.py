@@ -22,6 +22,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from composer.errors import StoreError
+from composer.export.ahead import ahead
 from composer.export.spill import Place, Spill
 
 COLUMNS = ("sample_id", "messages", "license", "source_revision", "extras")
@@ -112,7 +113,10 @@ class Content:
                 chunks = self._chunks(rows)
                 with ThreadPoolExecutor(2) as readers:
                     places = list(readers.map(lambda chunk: self._spill(chunk, rows, edges, spill), chunks))
-                yield from _prefetched(lambda number: _bucket(number, chunks, edges, places, spill), buckets)
+                read = ahead(_bucket(number, chunks, edges, places, spill) for number in range(len(buckets)))
+                for cuts, (held, at) in zip(buckets, read, strict=True):
+                    for start, stop in pairwise(cuts):
+                        yield held[at[start - cuts[0] : stop - cuts[0]]]
         finally:
             shutil.rmtree(self.aside, ignore_errors=True)
 
@@ -159,18 +163,6 @@ def checked(content: pl.DataFrame, sample_id: pl.Series) -> pl.DataFrame:
         hint = "compose again from these samples"
         raise StoreError("another sample in its place", where=f"sample {wrong[0]}", got=f"{len(wrong)} such rows", hint=hint)
     return content
-
-
-def _prefetched(load: Any, buckets: Sequence[Sequence[int]]) -> Iterator[pl.DataFrame]:
-    """Yield the groups of every bucket, and read a bucket while the groups of the one before are written."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(load, 0)
-        for i, cuts in enumerate(buckets):
-            held, at = coming.result()
-            if i + 1 < len(buckets):
-                coming = reader.submit(load, i + 1)
-            for start, stop in pairwise(cuts):
-                yield held[at[start - cuts[0] : stop - cuts[0]]]
 
 
 def _bucket(

@@ -6,7 +6,7 @@ compared. Groups are cut at the same rows whatever the memory and the number of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import polars as pl
 
 from composer import tables
 from composer.errors import InputError, StoreError
+from composer.export.ahead import ahead
 from composer.export.content import Content, checked
 
 GROUP = 20_000
@@ -84,6 +85,9 @@ class Rows:
         StoreError
             Where a row's sample is not among the samples, or another one stands in its place.
         """
+        return ahead(self._groups(domain=domain, size=size))
+
+    def _groups(self, *, domain: str | None, size: int | None) -> Generator[pl.DataFrame]:
         rows = self._row if domain is None else self._row.filter(self._domain == domain)
         at = cuts(len(rows), size=size or len(rows), group=self.group)
         composed = _regrouped(self._composed(domain), at)

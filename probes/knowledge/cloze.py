@@ -21,7 +21,7 @@ from probes.cost import Counts
 from probes.engines import Session
 from probes.knowledge.bootstrap import distribution, resampled, spread
 from probes.knowledge.facts import UNUSABLE, Question, drawn, questions_of, read_facts
-from probes.knowledge.likelihood import LikelihoodProbe, Passage, Tokens, first_token, texts_of, tokenise
+from probes.knowledge.likelihood import LikelihoodProbe, Passage, Tokens, beginning, texts_of, tokenise
 
 FACT: Schema = {
     "domain": pl.String,
@@ -115,7 +115,7 @@ class Cloze(LikelihoodProbe):
         write(facts, folder / "facts.parquet", FACT)
         again = np.stack([_resampled_gain(facts, domain, self.score, seed=seed) for domain in domains], axis=1)
         found = {d: {**_summary(facts, d, self.score, again[:, j]), "left_out": left[d]} for j, d in enumerate(domains)}
-        write_json(folder / "cloze.json", {"begun_with": first_token(session.tokenizer), "domains": found})
+        write_json(folder / "cloze.json", {"begun_with": beginning(session.tokenizer)[1], "domains": found})
         if not spread(again.mean(axis=1)).low > 0:
             raise ModelError(
                 "the facts are not known better than chance", where="probe", expected="accuracies above chance",
@@ -123,12 +123,10 @@ class Cloze(LikelihoodProbe):
                 hint="ask a larger model, or easier or more facts",
             )  # fmt: skip
         gain = np.array([each["gain"] for each in found.values()])
-        knowledge = distribution(
-            shares(gain), shares(again), domains=domains, n=facts.height, probe=self.name,
+        return distribution(
+            shares(gain), shares(again), domains=domains, n=facts.height, probe=self.name, folder=folder,
             rejected=sum(reasons[reason] for reasons in left.values() for reason in UNUSABLE),
         )  # fmt: skip
-        write_json(folder / "knowledge.json", knowledge.model_dump(mode="json"))
-        return knowledge
 
     def _questions(
         self, *, domains: Sequence[str], reference: pl.DataFrame, seed: int

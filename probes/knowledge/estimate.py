@@ -8,20 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import polars as pl
 
-from composer.errors import StoreError
 from composer.spec import rng, seed_of
-from composer.tables import Schema, read, write
+from probes.knowledge.bootstrap import N_RESAMPLES, quantiles, resampled
 from probes.knowledge.judges import FittedJudge
 
-RESAMPLE: Schema = {"resample": pl.UInt32, "domain": pl.String, "share": pl.Float64}
-RESAMPLES = "resamples.parquet"
-N_RESAMPLES = 1000
-_BLOCK = 100  # resamples at once: bounds the memory
 _RULE_OF_THREE = 3
 
 
@@ -42,19 +35,12 @@ class Rounds:
 
     def resampled(self, values: np.ndarray, random: np.random.Generator, *, n: int = N_RESAMPLES) -> np.ndarray:
         """Return ``n`` means, float64 (n, D), each of as many rows of every round, drawn from them with replacement."""
-        return self._over(lambda rows: _resample(rows, random, n=n), values)
+        return self._over(lambda rows: resampled(rows, random, n=n), values)
 
     def _over(self, statistic: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
         present = np.unique(self.of)
         each = np.stack([statistic(values[self.of == t]) for t in present])
         return np.asarray(np.average(each, axis=0, weights=self.weight[present]))
-
-
-def _resample(rows: np.ndarray, random: np.random.Generator, *, n: int) -> np.ndarray:
-    """Return the means of resamples; a resample is a row of counts."""
-    even = np.full(len(rows), 1 / len(rows))
-    sizes = [min(_BLOCK, n - done) for done in range(0, n, _BLOCK)]
-    return np.concatenate([random.multinomial(len(rows), even, size=size) @ rows for size in sizes]) / len(rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +100,6 @@ def interval_with_judge(
     return np.minimum(low, found.interval[0]), np.maximum(high, found.interval[1])
 
 
-def quantiles(resamples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the 2.5 % and the 97.5 % quantile of every column."""
-    low, high = np.quantile(resamples, [0.025, 0.975], axis=0)
-    return low, high
-
-
 @dataclass(frozen=True, eq=False)
 class Difference:
     """By how much shares differ, float64 (D,), and their total variation, each with its 95 % interval."""
@@ -147,35 +127,3 @@ def difference(before: Estimate, after: Estimate, *, seed: int = 0) -> Differenc
     variation = float(np.abs(share).sum() / 2)
     reach = float(np.quantile(np.abs(again - share).sum(axis=1) / 2, 0.95))
     return Difference(share, low, high, variation, max(0.0, variation - reach), min(1.0, variation + reach))
-
-
-def write_resamples(path: Path, resamples: np.ndarray, domains: Sequence[str]) -> None:
-    """Write shares of resamples (R, D) beside the result, for whoever compares two."""
-    write(long("resample", np.arange(len(resamples)), domains, "share", resamples), path, RESAMPLE)
-
-
-def read_resamples(path: Path, domains: Sequence[str]) -> np.ndarray:
-    """Return shares of resamples, float64 (R, D), as they were written.
-
-    Raises
-    ------
-    StoreError
-        Where the table is not one of such shares.
-    """
-    frame = read(path, RESAMPLE)
-    whole = frame.height and frame.height % len(domains) == 0
-    if not whole or frame["domain"].to_list() != list(domains) * (frame.height // len(domains)):
-        raise StoreError("not resampled shares of these domains", where=str(path), expected=", ".join(domains))
-    return frame["share"].to_numpy().reshape(-1, len(domains))
-
-
-def long(row: str, rows: np.ndarray, domains: Sequence[str], name: str, values: np.ndarray) -> pl.DataFrame:
-    """Return a matrix (rows, D) as a table with one value per line.
-
-    Examples
-    --------
-    >>> long("sample", np.array([7]), ["law", "code"], "share", np.array([[0.25, 0.75]])).rows()
-    [(7, 'law', 0.25), (7, 'code', 0.75)]
-    """
-    index = np.repeat(rows, len(domains)).astype(np.uint32)
-    return pl.DataFrame({row: index, "domain": list(domains) * len(rows), name: values.ravel()})

@@ -93,17 +93,18 @@ def borders(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[np.ndarray, 
     return edges, before <= behind
 
 
-def first_token(tokenizer: Any) -> int:
-    """Return the token that a text begins with: beginning-of-text, or end-of-text where the tokenizer has no such token.
+def beginning(tokenizer: Any) -> tuple[int, str]:
+    """Return the token that a text begins with and its name: beginning-of-text, or end-of-text where there is no such token.
 
     Raises
     ------
     ModelError
         Where it has neither.
     """
-    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+    for kind in ("bos_token", "eos_token"):
+        token = getattr(tokenizer, f"{kind}_id")
         if token is not None:
-            return int(token)
+            return int(token), f"{kind} {getattr(tokenizer, kind)}"
     raise ModelError("the tokenizer has neither a beginning-of-text nor an end-of-text token", where="base_model.path")
 
 
@@ -194,7 +195,7 @@ class LikelihoodProbe(KnowledgeProbe):
     def reader(self, tokenizer: Any) -> Reader:
         """Return what reads passages for a model with this tokenizer."""
         size = max(min(self.window, tokenizer.model_max_length), 2) - 1
-        return Reader(first_token(tokenizer), size, min(self.overlap, size // 2))
+        return Reader(beginning(tokenizer)[0], size, min(self.overlap, size // 2))
 
 
 def texts_of(reference: pl.DataFrame, domains: Sequence[str]) -> dict[str, list[str]]:

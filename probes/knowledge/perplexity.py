@@ -23,7 +23,7 @@ from composer.types import KnowledgeDistribution
 from probes.cost import Counts
 from probes.engines import Session
 from probes.knowledge.bootstrap import distribution, resampled, spread
-from probes.knowledge.likelihood import LikelihoodProbe, Passage, first_token, texts_of, tokenise
+from probes.knowledge.likelihood import LikelihoodProbe, Passage, beginning, texts_of, tokenise
 
 TEXT: Schema = {
     "domain": pl.String,
@@ -89,13 +89,12 @@ class Perplexity(LikelihoodProbe):
         write(texts, folder / "texts.parquet", TEXT)
         again = np.stack([_resampled_bits(texts, domain, seed=seed) for domain in domains], axis=1)
         bits = {d: {**_summary(texts, d, again[:, j]), "left_out": chosen.left[d]} for j, d in enumerate(domains)}
-        write_json(folder / "bits.json", {"begun_with": first_token(session.tokenizer), "domains": bits})
+        write_json(folder / "bits.json", {"begun_with": beginning(session.tokenizer)[1], "domains": bits})
         per_byte = np.array([bits[domain]["bits_per_byte"] for domain in domains])
-        knowledge = distribution(
-            shares(per_byte), shares(again), domains=domains, n=texts.height, rejected=chosen.rejected, probe=self.name
-        )
-        write_json(folder / "knowledge.json", knowledge.model_dump(mode="json"))
-        return knowledge
+        return distribution(
+            shares(per_byte), shares(again), domains=domains, n=texts.height, rejected=chosen.rejected, probe=self.name,
+            folder=folder,
+        )  # fmt: skip
 
     def _choose(self, tokenizer: Any, *, domains: Sequence[str], reference: pl.DataFrame, seed: int) -> _Chosen:
         rows: list[tuple[Any, ...]] = []

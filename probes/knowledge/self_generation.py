@@ -31,9 +31,11 @@ from composer.types import KnowledgeDistribution
 from probes.cost import Counts
 from probes.engines import Session
 from probes.knowledge import KnowledgeProbe
-from probes.knowledge.estimate import RESAMPLES, Rounds, estimate, interval_with_judge, long, write_resamples
+from probes.knowledge.bootstrap import RESAMPLES, floats, long, write_resamples
+from probes.knowledge.estimate import Rounds, estimate, interval_with_judge
 from probes.knowledge.judges import JUDGES, FittedJudge, Judge
 from probes.knowledge.judges.classifier import Classifier
+from probes.knowledge.likelihood import beginning
 
 if TYPE_CHECKING:
     AnyJudge = Judge
@@ -142,7 +144,9 @@ class SelfGeneration(KnowledgeProbe):
 
     def _draw(self, session: Session, reader: _Reader, *, seed: int, folder: Path) -> _Drawn:
         """Return COMPLETION rows, sample k of round ``k // samples``, and what ended them."""
-        (begin, begun_with), meter = _beginning(session.tokenizer), _Meter()
+        (begin, begun_with), meter = beginning(session.tokenizer), _Meter()
+        if begun_with.startswith("eos"):
+            say(f"the tokenizer has no beginning-of-text token; every text begins with its end-of-text token: {begun_with}")
         # what the texts follow from, so that shards of another question in the same folder are not taken for these
         question = digest([begin, self.max_new_tokens, self.temperature, seed])
         home, most = folder / _SHARDS, self.samples * self.rounds
@@ -210,11 +214,11 @@ class SelfGeneration(KnowledgeProbe):
         rounds = self._rounds(drawn.texts)
         found = estimate(judge, probability, rounds, seed=seed)
         write_resamples(folder / RESAMPLES, found.resamples, domains)
-        low, high = map(_floats, found.interval)
+        low, high = map(floats, found.interval)
         wide = interval_with_judge(judge, judged["text"].to_list(), rounds, found, n=self.refits, seed=seed)
-        low_with_judge, high_with_judge = map(_floats, wide) if wide else (None, None)
+        low_with_judge, high_with_judge = map(floats, wide) if wide else (None, None)
         return KnowledgeDistribution(
-            domains=tuple(domains), p=_floats(found.share), stderr=_floats(found.stderr), low=low, high=high,
+            domains=tuple(domains), p=floats(found.share), stderr=floats(found.stderr), low=low, high=high,
             low_with_judge=low_with_judge, high_with_judge=high_with_judge, n=judged.height,
             rejected=drawn.texts.height - judged.height, n_tokens=_n_tokens(drawn.texts), stopped=drawn.stopped,
             begun_with=drawn.begun_with, accuracy=judge.accuracy, probe=self.name, note=_note(probability, domains),
@@ -264,18 +268,6 @@ class _Meter:
             say(f"sampled {self.n:,} texts, {self.n_tokens:,} tokens, in {self.seconds:,.1f} s: {rates}")
 
 
-def _beginning(tokenizer: Any) -> tuple[int, str]:
-    """Return the token that texts begin with, and which one of the tokenizer's it is."""
-    for kind in ("bos_token", "eos_token"):
-        token = getattr(tokenizer, f"{kind}_id")
-        if token is not None:
-            named = f"{kind} {getattr(tokenizer, kind)}"
-            if kind == "eos_token":
-                say(f"the tokenizer has no beginning-of-text token; every text begins with its end-of-text token: {named}")
-            return int(token), named
-    raise ModelError("the tokenizer has neither a beginning-of-text nor an end-of-text token", where="base_model.path")
-
-
 def _judgeable(texts: pl.DataFrame) -> pl.DataFrame:
     return texts.filter(pl.col("text").str.strip_chars() != "")
 
@@ -293,7 +285,3 @@ def _note(probability: np.ndarray, domains: Sequence[str]) -> str:
     told = f"None of the {len(probability):,} texts was judged to be of {', '.join(absent)}: what share there is, is doubt."
     say(told)
     return f"{NOTE} {told}"
-
-
-def _floats(values: np.ndarray) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)

@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import model_validator
 
 from composer.errors import SpecError
 from composer.spec import Spec, canonical, digest, member, member_of, members_of, outside_identity, plain, rng, seed_of
@@ -68,6 +69,32 @@ def test_errors_carry_their_whole_path() -> None:
         Room(doors=["blue", "rde"])
     with pytest.raises(SpecError, match=r"^room\.size: .*got 'big'"):
         House(room={"size": "big"})
+
+
+class Pair(Spec):
+    low: int = 0
+    high: int = 1
+
+    @model_validator(mode="after")
+    def _check(self) -> Pair:
+        if self.low > self.high:
+            raise SpecError("the wrong way round", where="low", got=self.low, hint="turn them")
+        return self
+
+
+class Pairs(Spec):
+    first: Pair = Pair()
+    others: tuple[Pair, ...] = ()
+
+
+def test_what_a_nested_check_refuses_carries_its_path_and_all_that_it_says() -> None:
+    for wrong, where in (({"first": {"low": 2}}, "first"), ({"others": [{}, {"low": 2}]}, "others.1")):
+        with pytest.raises(SpecError, match=rf"^{where}\.low: the wrong way round; got 2; turn them$"):
+            Pairs(**wrong)
+    with pytest.raises(SpecError, match=r"^low: the wrong way round"):
+        Pair(low=2)
+    with pytest.raises(SpecError, match=r"^first\.hihg: unknown field of Pair; did you mean 'high'\?"):
+        Pairs(first={"hihg": 1})
 
 
 @pytest.mark.parametrize("value", [3, {"depth": 1}, {"name": 3}, []])

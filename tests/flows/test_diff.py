@@ -15,7 +15,7 @@ from composer.fingerprint import write_json
 from composer.types import KnowledgeDistribution
 from flows.cli import invoke
 from flows.diff import diff
-from probes.knowledge.estimate import RESAMPLES, write_resamples
+from probes.knowledge.bootstrap import RESAMPLES, write_resamples
 
 DOMAINS = ("law", "medicine", "code")
 

@@ -235,7 +235,9 @@ def test_reference_rows_are_measured(tmp_path: Path) -> None:
     law = told(tmp_path)["law"]
     assert (law["accuracy"], law["chance"], law["sharing_prompt_bytes"]) == (1, 0.5, 0)
     assert read(tmp_path / "facts.parquet", FACT)["prompt"][0] == "law, case 0?\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cloze.json", "facts.parquet", "knowledge.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "cloze.json", "facts.parquet", "knowledge.json", "resamples.parquet",
+    ]  # fmt: skip
     assert KnowledgeDistribution(**json.loads((tmp_path / "knowledge.json").read_text())) == found
 
 

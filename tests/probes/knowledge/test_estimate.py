@@ -14,14 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composer.errors import StoreError
+from probes.knowledge.bootstrap import read_resamples, write_resamples
 from probes.knowledge.estimate import (
     Estimate,
     Rounds,
     difference,
     estimate,
     interval_with_judge,
-    read_resamples,
-    write_resamples,
 )
 
 TRUTH = (0.6, 0.3, 0.1)

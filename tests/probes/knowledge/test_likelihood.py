@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from composer.errors import ModelError
 from probes.engines import Session
 from probes.knowledge import likelihood
-from probes.knowledge.likelihood import Passage, Reader, borders, first_token, tokenise
+from probes.knowledge.likelihood import Passage, Reader, beginning, borders, tokenise
 from tests.probes.knowledge.reading import Reading, byte_tokenizer, halves
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=12)
@@ -162,9 +162,9 @@ def test_a_text_that_is_impossible_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("bos", "eos", "first"), [(True, True, 0), (True, False, 0), (False, True, 1)])
 def test_a_text_begins_with_the_first_token_that_there_is(bos: bool, eos: bool, first: int) -> None:
-    assert first_token(byte_tokenizer(bos=bos, eos=eos)) == first
+    assert beginning(byte_tokenizer(bos=bos, eos=eos))[0] == first
 
 
 def test_a_tokenizer_without_a_token_to_begin_with_is_refused() -> None:
     with pytest.raises(ModelError, match=r"base_model\.path: the tokenizer has neither"):
-        first_token(byte_tokenizer(bos=False, eos=False))
+        beginning(byte_tokenizer(bos=False, eos=False))

@@ -139,7 +139,7 @@ def test_the_first_token_is_judged_after_the_token_that_begins_a_text(
     measure(session, reference, tmp_path)
     assert {ids[0] for ids in session.shown} == {0 if bos else 1}
     assert min(map(len, session.shown)) == 2
-    assert json.loads((tmp_path / "bits.json").read_text())["begun_with"] == (0 if bos else 1)
+    assert json.loads((tmp_path / "bits.json").read_text())["begun_with"] == ("bos_token <s>" if bos else "eos_token </s>")
 
 
 def test_a_model_of_few_positions_reads_in_windows(reference: pl.DataFrame, tmp_path: Path) -> None:
@@ -160,7 +160,12 @@ def test_the_plan_is_what_is_shown(reference: pl.DataFrame, tmp_path: Path) -> N
 def test_the_record_lies_in_the_folder(reference: pl.DataFrame, tmp_path: Path) -> None:
     found = measure(Reading(by_letter), reference, tmp_path)
     assert KnowledgeDistribution(**json.loads((tmp_path / "knowledge.json").read_text())) == found
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bits.json", "knowledge.json", "texts.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bits.json",
+        "knowledge.json",
+        "resamples.parquet",
+        "texts.parquet",
+    ]
 
 
 def test_what_cannot_be_measured_is_refused(reference: pl.DataFrame, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from composer.errors import FaultError, SpecError
 from composer.tables import COMPLETION, read
 from composer.types import KnowledgeDistribution
-from probes.knowledge.estimate import RESAMPLES, read_resamples
+from probes.knowledge.bootstrap import RESAMPLES, read_resamples
 from probes.knowledge.judges.classifier import FittedClassifier
 from probes.knowledge.self_generation import JUDGEMENT, NOTE, SelfGeneration
 from tests.probes.knowledge.writing import DOMAINS, World, measure

@@ -34,7 +34,7 @@ def main() -> None:
     for n in SIZES:
         for weights in ("uneven", "even"):
             repeats = 2 if QUICK else 5 if n <= 2_000 else 1
-            turns = [turn(n, weights, seed) for seed in range(repeats)]
+            turns = [turn(n, weights, seed) for seed in range(41, 41 + repeats)]  # 0 to 4 were used to choose settings
             ratio = statistics.median(ours / theirs for ours, theirs, _, _ in turns)
             target = TARGETS.get(n, {}).get(weights, 1.0)
             told.append(Ratio(f"cpu over POT's emd2, {n:,} points of {weights} weights", ratio, target, "lower", repeats))

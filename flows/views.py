@@ -79,7 +79,7 @@ def show_plan(document: Mapping[str, Any]) -> None:
     names = ("step", "calls", "tokens", "prompt_tokens", "output_tokens", "seconds", "device_hours")
     calls = [tuple(call.get(name) for name in names) for call in document["model_calls"]]
     if calls:
-        told = ("step", "sequences", "tokens", "read", "written", "seconds", "device-hours")
+        told = ("step", "calls", "tokens", "read", "written", "seconds", "hours")
         out.print(table("Model calls to do (at most)", told, calls))
         if any("seconds" in call and call["seconds"] is None for call in document["model_calls"]):
             out.print("sft-composer estimate RECIPE measures the seconds of the probe on its engine.")
@@ -163,7 +163,9 @@ def _knowledge(artifact: Artifact) -> list[Any]:
     shown: list[Any] = [table(title, columns, list(zip(*(known[f] for f in fields), strict=True)))]
     if stopped := known.get("stopped"):
         begun = f", each begun with {known['begun_with']}" if known.get("begun_with") else ""
-        shown.append(Text(f"{known['n_tokens']:,} tokens generated{begun}; ended by {stopped}."))
+        texts, seconds = known["n"] + known["rejected"], max(artifact.manifest.made["seconds"], 1e-3)
+        rate = f"{texts:,} texts in a stage of {seconds:,.1f} s, judging included: {texts / seconds:,.1f} a second"
+        shown.append(Text(f"{known['n_tokens']:,} tokens generated{begun}; ended by {stopped}. {rate}."))
     return [*shown, Text(known["note"])] if known.get("note") else shown
 
 

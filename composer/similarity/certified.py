@@ -52,21 +52,24 @@ def solve(price: Vector, a: Vector, b: Vector) -> Solved:
         Where the solver stops before the optimum.
     """
     scale = float(price.mean()) or 1.0
-    own = price / scale  # solvers tell numbers near zero from zero by a fixed measure
-    f, g = potentials(own, a, b)
-    worth = own - f[:, None] - g
+    worth = price / scale  # solvers tell numbers near zero from zero by a fixed measure
+    f, g = potentials(worth, a, b)
+    worth -= f[:, None]
+    worth -= g
     even = len(a) == len(b) and np.ptp(a) == np.ptp(b) == 0
     (i, j, mass), u, v = _assigned(worth) if even else _transported(worth, a, b)
-    violation = max(float((u[:, None] + v - worth).max()), 0.0)
+    worth -= u[:, None]
+    worth -= v
+    violation = max(-float(worth.min()), 0.0)
     return Solved(float(price[i, j] @ mass), (i, j, mass), (f + u) * scale, (g + v) * scale, violation * scale)
 
 
 def _transported(worth: Vector, a: Vector, b: Vector) -> tuple[Plan, Vector, Vector]:
     """Return a plan and a dual that no pair violates by more than TOLERANCE."""
-    pairs = np.union1d(_cheapest(worth), _corner(a, b))
+    pairs, room = np.union1d(_cheapest(worth), _corner(a, b)), np.empty_like(worth)
     while True:
         plan, u, v = _on(pairs, worth, a, b)
-        violated = np.flatnonzero((worth - u[:, None] - v).ravel() < -TOLERANCE)
+        violated = _violated(worth, u, v, room)
         if not len(violated):
             return plan, u, v
         pairs = np.union1d(pairs, violated)
@@ -79,16 +82,27 @@ def potentials(price: Vector, a: Vector, b: Vector) -> tuple[Vector, Vector]:
     out of the potentials); the kernel is made anew from the potentials at the beginning of every stage, so that 32 bits do.
     """
     f = price.min(axis=1)
-    g = (price - f[:, None]).min(axis=0)
+    g = np.zeros(len(b))
     a32, b32 = a.astype(np.float32), b.astype(np.float32)
+    kernel = np.empty(price.shape, dtype=np.float32)
     for e, rounds in STAGES:
-        kernel = np.exp(((f[:, None] + g - price) / e).astype(np.float32))
-        u, v = np.ones_like(a32), np.ones_like(b32)
+        np.multiply(price, -1 / e, out=kernel, casting="same_kind")
+        kernel += (f / e).astype(np.float32)[:, None]
+        kernel += (g / e).astype(np.float32)
+        np.exp(kernel, out=kernel)
+        u, v = np.ones(len(a), np.float32), np.ones(len(b), np.float32)
         for _ in range(rounds):
-            u = 1 / np.maximum(kernel @ (b32 * v), _TINY)
-            v = 1 / np.maximum((a32 * u) @ kernel, _TINY)
+            u = np.reciprocal(np.maximum(kernel @ (b32 * v), _TINY))
+            v = np.reciprocal(np.maximum((a32 * u) @ kernel, _TINY))
         f, g = f + e * np.log(u.astype(np.float64)), g + e * np.log(v.astype(np.float64))
     return f, g
+
+
+def _violated(worth: Vector, u: Vector, v: Vector, room: Vector) -> NDArray[np.int64]:
+    """Return the pairs that are paid more than they are worth; ``room`` is taken for the difference, which is large."""
+    np.subtract(worth, u[:, None], out=room)
+    np.subtract(room, v, out=room)
+    return np.flatnonzero(room.ravel() < -TOLERANCE)
 
 
 def _cheapest(worth: Vector) -> NDArray[np.int64]:
@@ -126,32 +140,35 @@ def _on(pairs: NDArray[np.int64], worth: Vector, a: Vector, b: Vector) -> tuple[
 
 
 def _assigned(worth: Vector) -> tuple[Plan, Vector, Vector]:
-    """Return the best assignment of as many points of equal weight, and a dual that meets it."""
-    from scipy.optimize import linear_sum_assignment
+    """Return the best assignment of as many points of equal weight, and a dual that no pair violates by more than TOLERANCE."""
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-    i, j = linear_sum_assignment(worth)
-    n, paid = len(worth), worth[i, j]
-    pairs, v = np.union1d(_cheapest(worth), i * n + j), np.zeros(n)
+    n = len(worth)
+    pairs, room = np.union1d(_cheapest(worth), np.arange(n) * (n + 1)), np.empty_like(worth)
     while True:
-        v = _settled(pairs, worth, j, paid, v)
+        cost = worth.ravel()[pairs]
+        above = cost - cost.min() + 1  # for whom a zero is no pair; the best assignment stays the same
+        i, j = min_weight_full_bipartite_matching(csr_matrix((above, np.divmod(pairs, n)), shape=worth.shape))
+        paid = worth[i, j]
+        v = _settled(pairs, cost, j, paid, np.zeros(n))
         u = paid - v[j]
-        violated = np.flatnonzero((worth - u[:, None] - v).ravel() < -TOLERANCE)
+        violated = _violated(worth, u, v, room)
         if not len(violated):
             return (i.astype(np.int64), j.astype(np.int64), np.full(n, 1 / n)), u, v
         pairs = np.union1d(pairs, violated)
 
 
-def _settled(pairs: NDArray[np.int64], worth: Vector, mate: NDArray[Any], paid: Vector, v: Vector) -> Vector:
+def _settled(pairs: NDArray[np.int64], cost: Vector, mate: NDArray[Any], paid: Vector, v: Vector) -> Vector:
     """Return what columns pay where rows pay the rest of their own pair, and no pair of these is paid more than it is worth.
 
     A column pays at most what the cheapest of its rows leaves it; lowered from ``v`` in turns, that settles, since the
     assignment is the best one and so no circle of pairs would lower it for ever.
     """
-    row, column = np.divmod(pairs, len(worth))
+    row, column = np.divmod(pairs, len(paid))
     order = np.argsort(column, kind="stable")
-    row, starts = row[order], np.searchsorted(column[order], np.arange(len(worth)))
-    cost = worth.ravel()[pairs[order]]
-    for _ in range(len(worth)):
+    row, cost, starts = row[order], cost[order], np.searchsorted(column[order], np.arange(len(paid)))
+    for _ in range(len(paid)):
         lower = np.minimum.reduceat(cost - (paid - v[mate])[row], starts)
         if not (lower < v - TOLERANCE / 2).any():
             break

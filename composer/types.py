@@ -89,8 +89,7 @@ class KnowledgeDistribution(Spec):
     ``n`` samples were judged and ``rejected`` could not be; ``accuracy`` is the judge's cross-validated accuracy, and probes of
     equal ``judge`` had equal judges. ``stderr``, ``low`` and ``high`` cover the sampling of texts alone, ``low_with_judge`` and
     ``high_with_judge`` the choice of the judge's reference texts as well; ``note`` says what neither covers. Every sample began
-    with the token ``begun_with``, ``n_tokens`` were generated, and ``stopped`` says what ended it. ``texts_per_second`` is how
-    fast this run drew texts; it is no property of the model, and neither written nor compared.
+    with the token ``begun_with``, ``n_tokens`` were generated, and ``stopped`` says what ended it.
     """
 
     domains: tuple[str, ...]
@@ -110,19 +109,11 @@ class KnowledgeDistribution(Spec):
     model: str = ""
     probe: str = ""
     note: str = ""
-    texts_per_second: float | None = outside_identity(None, exclude=True)
 
     @model_validator(mode="after")
     def _check(self) -> KnowledgeDistribution:
         _check_simplex(self.p, self.domains, "knowledge shares")
         return self
-
-    def __eq__(self, other: object) -> bool:
-        """Compare what is known, and not how fast it was learnt."""
-        return isinstance(other, KnowledgeDistribution) and self.model_dump() == other.model_dump()
-
-    def __hash__(self) -> int:
-        return hash((self.domains, self.p))
 
 
 class SimilarityMatrix(Spec):

@@ -114,8 +114,7 @@ def probe(
     reference, role = references_of(samples)
     with engine.open(model_ref(model, base)) as session:
         found = probe.measure(session, domains=domains, reference=reference, seed=seed_of(seed, "probe"), folder=folder)
-    told = found.model_dump(include={"n", "rejected", "accuracy"})
-    return {**told, "judged_by": role, "texts_per_second": found.texts_per_second}
+    return {"n": found.n, "rejected": found.rejected, "accuracy": found.accuracy, "judged_by": role}
 
 
 def compare(folder: Path, *, distance: Any, domains: tuple[str, ...], samples: Artifact, embeddings: Artifact) -> Stats:

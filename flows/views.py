@@ -163,9 +163,9 @@ def _knowledge(artifact: Artifact) -> list[Any]:
     shown: list[Any] = [table(title, columns, list(zip(*(known[f] for f in fields), strict=True)))]
     if stopped := known.get("stopped"):
         begun = f", each begun with {known['begun_with']}" if known.get("begun_with") else ""
-        rate = artifact.manifest.stats.get("texts_per_second")
-        fast = f" at {rate:,.1f} texts per second" if rate else ""
-        shown.append(Text(f"{known['n_tokens']:,} tokens generated{fast}{begun}; ended by {stopped}."))
+        texts, seconds = known["n"] + known["rejected"], max(artifact.manifest.made["seconds"], 1e-3)
+        rate = f"{texts:,} texts in a stage of {seconds:,.1f} s, judging included: {texts / seconds:,.1f} a second"
+        shown.append(Text(f"{known['n_tokens']:,} tokens generated{begun}; ended by {stopped}. {rate}."))
     return [*shown, Text(known["note"])] if known.get("note") else shown
 
 

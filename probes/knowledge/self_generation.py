@@ -163,7 +163,7 @@ class SelfGeneration(KnowledgeProbe):
                 shown.advance(count)
                 stopped = self._stop(texts, reader, seed=seed)
         meter.tell()
-        return _Drawn(texts, stopped, begun_with, meter.rate)
+        return _Drawn(texts, stopped, begun_with)
 
     def _sample(
         self, session: Session, meter: _Meter, begin: int, path: Path, *, start: int, count: int, seed: int
@@ -222,7 +222,7 @@ class SelfGeneration(KnowledgeProbe):
             low_with_judge=low_with_judge, high_with_judge=high_with_judge, n=judged.height,
             rejected=drawn.texts.height - judged.height, n_tokens=_n_tokens(drawn.texts), stopped=drawn.stopped,
             begun_with=drawn.begun_with, accuracy=judge.accuracy, probe=self.name, note=_note(probability, domains),
-            texts_per_second=drawn.rate, judge=f"{self.judge.name} {digest([self.judge, *record.values()])}",
+            judge=f"{self.judge.name} {digest([self.judge, *record.values()])}",
         )  # fmt: skip
 
 
@@ -244,12 +244,11 @@ class _Reader:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """COMPLETION rows, what ended them, the token that each began with, and how many came a second."""
+    """COMPLETION rows, what ended them, and the token that each began with."""
 
     texts: pl.DataFrame
     stopped: Stop
     begun_with: str
-    rate: float | None
 
 
 @dataclass
@@ -262,10 +261,6 @@ class _Meter:
 
     def add(self, texts: pl.DataFrame, seconds: float) -> None:
         self.n, self.n_tokens, self.seconds = self.n + texts.height, self.n_tokens + _n_tokens(texts), self.seconds + seconds
-
-    @property
-    def rate(self) -> float | None:
-        return self.n / self.seconds if self.seconds else None
 
     def tell(self) -> None:
         if self.seconds:

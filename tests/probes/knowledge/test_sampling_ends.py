@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -173,16 +172,3 @@ here.measure(Mortal(), here.examples(), Path(sys.argv[1]), samples=900, width=0.
     assert rest.seeds == whole.seeds[2:]
     one, other = ({p.name: p.read_bytes() for p in folder.iterdir()} for folder in folders)
     assert one == other
-
-
-def test_how_fast_texts_came_is_told_and_neither_written_nor_compared(reference: pl.DataFrame, tmp_path: Path) -> None:
-    one, two = (measure(World(), reference, tmp_path / str(i), samples=20) for i in range(2))
-    assert one.texts_per_second > 0
-    assert one.texts_per_second != two.texts_per_second
-    assert one == two
-    assert len({one, two}) == 1
-    written = json.loads((tmp_path / "0" / "knowledge.json").read_text())
-    assert "texts_per_second" not in written
-    assert KnowledgeDistribution(**written) == one
-    assert one != one.model_copy(update={"n": one.n + 1})
-    assert one != "knowledge"

@@ -135,7 +135,8 @@ def _on(pairs: NDArray[np.int64], worth: Vector, a: Vector, b: Vector) -> tuple[
         sparse = coo_matrix((worth.ravel()[pairs], (i, j)), shape=worth.shape)
         plan, log = ot.emd(a, b, sparse, numItermax=ITERATIONS, log=True, center_dual=False)
     if log["warning"] is not None:
-        raise FaultError("the exact transport did not finish", where="similarity", got=log["warning"])
+        hint = "use {name: subsampled}"
+        raise FaultError("the exact transport did not finish", where="similarity", got=log["warning"], hint=hint)
     return (plan.row.astype(np.int64), plan.col.astype(np.int64), plan.data), log["u"], log["v"]
 
 

@@ -36,7 +36,9 @@ class CausalSession:
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(base.forward).parameters else {}
+        taken = inspect.signature(base.forward).parameters
+        self._last = {"logits_to_keep": 1} if "logits_to_keep" in taken else {}
+        self._cache = "cache" if "cache" in taken else "past_key_values"  # renamed in transformers 5.24
         self.n_positions = getattr(base.config.get_text_config(), "max_position_embeddings", None)
         self._limits = Limits(base.get_input_embeddings().num_embeddings, self.n_positions)
         self._ends = _end_ids(tokenizer, base)
@@ -143,10 +145,11 @@ class CausalSession:
         import torch
 
         with torch.inference_mode():
-            out = self._open()(input_ids=tokens, past_key_values=cache, use_cache=True, **self._last)
-        if getattr(out, "past_key_values", None) is None:
+            out = self._open()(input_ids=tokens, use_cache=True, **{self._cache: cache}, **self._last)
+        kept = getattr(out, self._cache, None)
+        if kept is None:
             raise ModelError("the model keeps no key-value cache", got=type(self._model).__name__)
-        return out.logits[:, -1], out.past_key_values
+        return out.logits[:, -1], kept
 
     def _read(self, sequences: list[Sequence[int]]) -> list[TokenScores]:
         scores = []
@@ -172,8 +175,8 @@ class CausalSession:
         ids = self._tensor([[*sequence, *[0] * (width - len(sequence))] for sequence in sequences])
         before: dict[str, Any] = {"use_cache": False}
         if begun is not None:
-            before = {"use_cache": True, "past_key_values": copy.deepcopy(begun)}
-            before["past_key_values"].reorder_cache(torch.zeros(len(sequences), dtype=torch.int64, device=ids.device))
+            before = {"use_cache": True, self._cache: copy.deepcopy(begun)}
+            before[self._cache].reorder_cache(torch.zeros(len(sequences), dtype=torch.int64, device=ids.device))
         with torch.inference_mode():
             logits = self._open()(input_ids=ids, **before).logits
         exact = torch.promote_types(logits.dtype, torch.float32)

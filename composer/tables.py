@@ -33,7 +33,29 @@ INSTRUCTION: Schema = {"instruction_id": pl.String, "text": pl.String}
 DROPPED: Schema = {"source": pl.String, "row": pl.UInt64, "reason": pl.String, "text": pl.String}
 EMBEDDING: Schema = {"instruction_id": pl.String, "vector": pl.List(pl.Float32)}
 TAGS: Schema = {"instruction_id": pl.String, "tags": pl.List(pl.String)}
+SAMPLE_EMBEDDING: Schema = {"sample_id": pl.String, "vector": pl.List(pl.Float32)}
+ANSWER: Schema = {"sample_id": pl.String, "answer": pl.UInt32}  # equal answers have equal numbers
 SCORE: Schema = {"sample_id": pl.String, "score": pl.String, "value": pl.Float64}
+INSTRUCTION_SCORE: Schema = {
+    "instruction_id": pl.String,
+    "phase": pl.UInt32,  # null where the value is that of every phase
+    "score": pl.String,
+    "value": pl.Float64,
+}
+INSTRUCTION_COUNT: Schema = {"instruction_id": pl.String, "n": pl.UInt32}  # how many rows have the instruction
+CLUSTERS: Schema = {
+    "instruction_id": pl.String,
+    "cluster": pl.Int32,  # -1 is noise: no cluster
+    "x": pl.Float64,  # where the instruction lies on a map of them all
+    "y": pl.Float64,
+}
+TRANSPORT_PLAN: Schema = {  # what of an earlier domain's mass of one its instructions give to which new ones
+    "phase": pl.UInt32,
+    "domain": pl.String,
+    "instruction_id": pl.String,
+    "by": pl.String,
+    "mass": pl.Float64,
+}
 COMPLETION: Schema = {"sample": pl.UInt32, "text": pl.String, "n_tokens": pl.UInt32, "finished": pl.Boolean}
 COMPOSITION: Schema = {
     "position": pl.UInt64,

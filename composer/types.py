@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import codecs
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 from composer.errors import InputError, SpecError
+from composer.similarity_matrix import SimilarityMatrix as SimilarityMatrix
 from composer.spec import Spec, outside_identity
 
 if TYPE_CHECKING:
     import numpy as np
+    import polars as pl
 
 Unit = Literal["loss_tokens", "tokens", "samples"]
 Role = Literal["target", "replay", "validation", "reference"]
@@ -114,34 +116,6 @@ class KnowledgeDistribution(Spec):
     def _check(self) -> KnowledgeDistribution:
         _check_simplex(self.p, self.domains, "knowledge shares")
         return self
-
-
-class SimilarityMatrix(Spec):
-    """Distances (or similarities) between domains: ``value`` is ``D x D``, symmetric, and zero on the diagonal of distances."""
-
-    domains: tuple[str, ...]
-    value: tuple[tuple[float, ...], ...]
-    kind: Literal["distance", "similarity"] = "distance"
-    measure: str
-    stderr: tuple[tuple[float, ...], ...] | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> SimilarityMatrix:
-        d = len(self.domains)
-        if len(self.value) != d or any(len(row) != d for row in self.value):
-            raise SpecError("a similarity matrix must be square", expected=f"{d} x {d}")
-        flat = [v for row in self.value for v in row]
-        if not all(math.isfinite(v) for v in flat):
-            raise SpecError("a similarity matrix must be finite")
-        if any(self.value[i][j] != self.value[j][i] for i in range(d) for j in range(i)):
-            raise SpecError("a similarity matrix must be symmetric")
-        if self.kind == "distance" and any(self.value[i][i] != 0 for i in range(d)):
-            raise SpecError("a distance must be zero between a domain and itself")
-        return self
-
-    def between(self, a: str, b: str) -> float:
-        """Return the entry of two domains by name."""
-        return self.value[self.domains.index(a)][self.domains.index(b)]
 
 
 class Mixture(Spec):
@@ -273,7 +247,8 @@ class ReplayContext:
     """What a replay policy may read at one stage of a sequence.
 
     ``available`` is what each earlier domain can supply, in the schedule's unit; ``weights`` are the shares of the current
-    domains; ``stage`` counts from zero.
+    domains; ``stage`` counts from zero. ``risk`` says of every earlier domain how far its instructions are at risk from the
+    current ones, and ``forgetting`` by how many nats per token its loss has risen since its own stage.
     """
 
     stage: int
@@ -282,9 +257,29 @@ class ReplayContext:
     weights: tuple[float, ...]
     available: tuple[int, ...]
     similarity: SimilarityMatrix | None = None
+    risk: Mapping[str, float] | None = None
+    forgetting: Mapping[str, float] | None = None
 
 
-def need(context: MixContext | ReplayContext, field: str, *, who: str, hint: str) -> Any:
+@dataclass(frozen=True, kw_only=True)
+class SelectContext:
+    """What a selector may read at one phase of a schedule; the tables are those of :mod:`composer.tables`.
+
+    ``scores`` (SCORE) are of samples and ``instruction_scores`` (INSTRUCTION_SCORE) of instructions, with this phase's rows
+    alone. ``embeddings`` (EMBEDDING) and ``clusters`` (CLUSTERS) are of instructions, ``sample_embeddings`` (SAMPLE_EMBEDDING)
+    and ``answers`` (ANSWER) of samples. ``current`` (INSTRUCTION_COUNT) are the instructions of the phase's new domains.
+    """
+
+    scores: pl.DataFrame | None = None
+    instruction_scores: pl.DataFrame | None = None
+    embeddings: pl.DataFrame | None = None
+    sample_embeddings: pl.DataFrame | None = None
+    current: pl.DataFrame | None = None
+    clusters: pl.DataFrame | None = None
+    answers: pl.DataFrame | None = None
+
+
+def need(context: MixContext | ReplayContext | SelectContext, field: str, *, who: str, hint: str) -> Any:
     """Return a field of a context, or say who needs it and how it is had.
 
     Raises

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from composer.errors import FaultError
+from composer.similarity.potentials import Device, potentials
 
-STAGES = ((0.05, 20), (0.01, 60))
-"""Regularisation and iterations, for costs of mean one: each stage begins with the potentials of the one before."""
+STAGES = ((0.05, 10), (0.01, 30))
+"""Regularisation and iterations of the potentials, for costs of mean one."""
 
 PAIRS = 12
 """Pairs that are kept of every point at first, about."""
@@ -26,7 +27,7 @@ TOLERANCE = 1e-9
 """By how much, in mean costs, the dual may be violated by a pair."""
 
 ITERATIONS = 5_000_000
-_TINY = np.float32(1e-30)
+_ROUNDS = 100  # to settle an assignment anew; to make a new one takes about as long
 
 Vector = NDArray[np.float64]
 Plan = tuple[NDArray[np.int64], NDArray[np.int64], Vector]
@@ -43,8 +44,10 @@ class Solved:
     violation: float
 
 
-def solve(price: Vector, a: Vector, b: Vector) -> Solved:
+def solve(price: Vector, a: Vector, b: Vector, *, start: tuple[Vector, Vector] | None = None, device: Device = "cpu") -> Solved:
     """Return the least cost of moving the weights a (m,) to b (n,) at price (m, n), with its proof.
+
+    The search begins from the potentials ``start``, or from those of the entropic problem, which may be found on a GPU.
 
     Raises
     ------
@@ -53,7 +56,10 @@ def solve(price: Vector, a: Vector, b: Vector) -> Solved:
     """
     scale = float(price.mean()) or 1.0
     worth = price / scale  # solvers tell numbers near zero from zero by a fixed measure
-    f, g = potentials(worth, a, b)
+    if start is None:
+        f, g = potentials(worth, a, b, stages=STAGES, device=device)
+    else:
+        f, g = start[0] / scale, start[1] / scale
     worth -= f[:, None]
     worth -= g
     even = len(a) == len(b) and np.ptp(a) == np.ptp(b) == 0
@@ -66,36 +72,13 @@ def solve(price: Vector, a: Vector, b: Vector) -> Solved:
 
 def _transported(worth: Vector, a: Vector, b: Vector) -> tuple[Plan, Vector, Vector]:
     """Return a plan and a dual that no pair violates by more than TOLERANCE."""
-    pairs, room = np.union1d(_cheapest(worth), _corner(a, b)), np.empty_like(worth)
+    pairs, room = _union(_cheapest(worth), _corner(a, b)), np.empty_like(worth)
     while True:
         plan, u, v = _on(pairs, worth, a, b)
         violated = _violated(worth, u, v, room)
         if not len(violated):
             return plan, u, v
-        pairs = np.union1d(pairs, violated)
-
-
-def potentials(price: Vector, a: Vector, b: Vector) -> tuple[Vector, Vector]:
-    """Return potentials of the entropic problem, float64 (m,) and (n,), whose sum is near what a pair of the optimum costs.
-
-    ``f_i = -e log sum_j b_j exp((g_j - C_ij) / e)`` and likewise g, by turns (Cuturi 2013, in the form that leaves the weights
-    out of the potentials); the kernel is made anew from the potentials at the beginning of every stage, so that 32 bits do.
-    """
-    f = price.min(axis=1)
-    g = np.zeros(len(b))
-    a32, b32 = a.astype(np.float32), b.astype(np.float32)
-    kernel = np.empty(price.shape, dtype=np.float32)
-    for e, rounds in STAGES:
-        np.multiply(price, -1 / e, out=kernel, casting="same_kind")
-        kernel += (f / e).astype(np.float32)[:, None]
-        kernel += (g / e).astype(np.float32)
-        np.exp(kernel, out=kernel)
-        u, v = np.ones(len(a), np.float32), np.ones(len(b), np.float32)
-        for _ in range(rounds):
-            u = np.reciprocal(np.maximum(kernel @ (b32 * v), _TINY))
-            v = np.reciprocal(np.maximum((a32 * u) @ kernel, _TINY))
-        f, g = f + e * np.log(u.astype(np.float64)), g + e * np.log(v.astype(np.float64))
-    return f, g
+        pairs = _union(pairs, violated)
 
 
 def _violated(worth: Vector, u: Vector, v: Vector, room: Vector) -> NDArray[np.int64]:
@@ -112,7 +95,13 @@ def _cheapest(worth: Vector) -> NDArray[np.int64]:
     seen = flat[:: max(flat.size // 200_000, 1)]
     bound = np.quantile(seen, share)
     best = np.concatenate([np.arange(m) * n + worth.argmin(axis=1), worth.argmin(axis=0) * n + np.arange(n)])
-    return np.union1d(np.flatnonzero(flat <= bound), best)
+    return _union(np.flatnonzero(flat <= bound), best)
+
+
+def _union(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the sorted numbers of either, each once; numpy's own goes through a table of hashes, which is slower here."""
+    both = np.sort(np.concatenate([a, b]))
+    return np.asarray(both[np.concatenate([[True], both[1:] != both[:-1]])], dtype=np.int64)
 
 
 def _corner(a: Vector, b: Vector) -> NDArray[np.int64]:
@@ -146,32 +135,37 @@ def _assigned(worth: Vector) -> tuple[Plan, Vector, Vector]:
     from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
     n = len(worth)
-    pairs, room = np.union1d(_cheapest(worth), np.arange(n) * (n + 1)), np.empty_like(worth)
+    pairs, room = _union(_cheapest(worth), np.arange(n) * (n + 1)), np.empty_like(worth)
     while True:
         cost = worth.ravel()[pairs]
         above = cost - cost.min() + 1  # for whom a zero is no pair; the best assignment stays the same
         i, j = min_weight_full_bipartite_matching(csr_matrix((above, np.divmod(pairs, n)), shape=worth.shape))
         paid = worth[i, j]
-        v = _settled(pairs, cost, j, paid, np.zeros(n))
-        u = paid - v[j]
-        violated = _violated(worth, u, v, room)
-        if not len(violated):
-            return (i.astype(np.int64), j.astype(np.int64), np.full(n, 1 / n)), u, v
-        pairs = np.union1d(pairs, violated)
+        v = _settled(pairs, cost, j, paid, np.zeros(n), rounds=2 * n)
+        while v is not None:  # the assignment may be the best one still when more pairs come in
+            u = paid - v[j]
+            violated = _violated(worth, u, v, room)
+            if not len(violated):
+                return (i.astype(np.int64), j.astype(np.int64), np.full(n, 1 / n)), u, v
+            pairs = _union(pairs, violated)
+            v = _settled(pairs, worth.ravel()[pairs], j, paid, v, rounds=_ROUNDS)
 
 
-def _settled(pairs: NDArray[np.int64], cost: Vector, mate: NDArray[Any], paid: Vector, v: Vector) -> Vector:
+def _settled(
+    pairs: NDArray[np.int64], cost: Vector, mate: NDArray[Any], paid: Vector, v: Vector, *, rounds: int
+) -> Vector | None:
     """Return what columns pay where rows pay the rest of their own pair, and no pair of these is paid more than it is worth.
 
-    A column pays at most what the cheapest of its rows leaves it; lowered from ``v`` in turns, that settles, since the
-    assignment is the best one and so no circle of pairs would lower it for ever.
+    A column pays at most what the cheapest of its rows leaves it; lowered from ``v`` in turns, that settles where the
+    assignment is the best one on these pairs, since no circle of them would then lower it for ever. None where it has not
+    after ``rounds``.
     """
     row, column = np.divmod(pairs, len(paid))
     order = np.argsort(column, kind="stable")
     row, cost, starts = row[order], cost[order], np.searchsorted(column[order], np.arange(len(paid)))
-    for _ in range(len(paid)):
+    for _ in range(rounds):
         lower = np.minimum.reduceat(cost - (paid - v[mate])[row], starts)
         if not (lower < v - TOLERANCE / 2).any():
-            break
+            return v
         v = np.minimum(v, lower)
-    return v
+    return None

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from composer.errors import FaultError
 from composer.similarity import DISTANCES, certified
 from composer.similarity import transport as direct
-from composer.similarity.certified import Solved, potentials, solve
+from composer.similarity.certified import Solved, solve
+from composer.similarity.potentials import potentials
 from composer.similarity.transport import costs
 from composer.spec import rng
 
@@ -75,11 +76,20 @@ def test_prices_without_a_difference_and_ties(price: np.ndarray) -> None:
 def test_potentials_nearly_pay_for_the_entropic_plan() -> None:
     price, a, b = problem(3, 40, 50)
     price /= price.mean()
-    f, g = potentials(price, a, b)
+    f, g = potentials(price, a, b, stages=certified.STAGES)
     e = certified.STAGES[-1][0]
     plan = a[:, None] * b * np.exp((f[:, None] + g - price) / e)
     assert plan.sum(axis=0) == pytest.approx(b, abs=1e-4)
     assert np.abs(plan.sum(axis=1) - a).sum() < 0.05
+
+
+def test_potentials_of_one_s_own_give_the_same_optimum() -> None:
+    price, a, b = problem(7, 50, 60)
+    dice = rng(7, "start")
+    for start in ((np.zeros(50), np.zeros(60)), (dice.normal(size=50), dice.normal(size=60))):
+        found = solve(price, a, b, start=start)
+        assert found.cost == pytest.approx(least(price, a, b), abs=1e-12)
+        holds(found, price, a, b)
 
 
 def test_clouds_above_the_small_size_go_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,3 +101,18 @@ def test_clouds_above_the_small_size_go_this_way(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(certified, "ITERATIONS", 1)
     with pytest.raises(FaultError, match=r"the exact transport did not finish.*subsampled"):
         DISTANCES["wasserstein"]().between(x, y, wx=w)
+
+
+def test_an_assignment_that_is_no_longer_the_best_one_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    plain = certified._settled
+    monkeypatch.setattr(certified, "_settled", lambda *args, rounds: made.append(rounds) or plain(*args, rounds=rounds))
+    monkeypatch.setattr(certified, "PAIRS", 1)
+    monkeypatch.setattr(certified, "STAGES", ((1.0, 1),))
+    for seed in range(20):
+        price, a, b = problem(seed, 150, 150, even=True)
+        found = solve(price, a, b)
+        assert found.cost == pytest.approx(least(price, a, b), abs=1e-12)
+        holds(found, price, a, b)
+    assert made.count(300) > 20  # some were made twice
+    assert made.count(certified._ROUNDS) > 0

@@ -19,6 +19,7 @@ few = settings(max_examples=15, deadline=None)
 FORMS = [
     pytest.param({"name": "wasserstein"}, id="wasserstein-cosine"),
     pytest.param({"name": "wasserstein", "cost": "euclidean"}, id="wasserstein-euclidean"),
+    pytest.param({"name": "wasserstein", "mode": "interval"}, id="interval-cosine"),
     pytest.param({"name": "subsampled", "points": 12, "repeats": 2}, id="subsampled-cosine"),
     pytest.param({"name": "subsampled", "points": 12, "repeats": 2, "cost": "euclidean"}, id="subsampled-euclidean"),
 ]
@@ -57,7 +58,7 @@ def test_zero_on_itself(fields, seed, m):
 def test_symmetric_and_deterministic(fields, seed, m, n):
     (x, wx), (y, wy) = cloud(seed, m), cloud(seed + 1, n)
     there = distance(fields).between(x, y, wx=wx, wy=wy)
-    assert there == pytest.approx(distance(fields).between(y, x, wx=wy, wy=wx), abs=1e-12)
+    assert there == distance(fields).between(y, x, wx=wy, wy=wx)  # to the bit
     assert there == distance(fields).between(x, y, wx=wx, wy=wy)
     assert there > 0
 
@@ -135,6 +136,18 @@ def test_uniform_clouds_of_equal_size_are_a_best_assignment(seed):
     assert W.between(x, y) == pytest.approx(cost[rows, columns].mean(), abs=1e-9)
 
 
+@given(seed=st.integers(0, 999), shift=st.sampled_from([0.0, 100.0]), near=st.sampled_from([1e-4, 1.0]))
+@few
+def test_euclidean_costs_are_the_lengths_of_differences(seed, shift, near):
+    generator = rng(seed, "lengths")
+    x = (generator.normal(size=(30, 4)) + shift).astype(np.float32)
+    y = np.concatenate([x[:10], x[10:20] + np.float32(near) * generator.normal(size=(10, 4)).astype(np.float32)])
+    found = solver.costs(x, y, cost="euclidean")
+    expected = np.linalg.norm(x[:, None].astype(np.float64) - y, axis=2)
+    assert found == pytest.approx(expected, rel=1e-9, abs=0)
+    assert (np.diag(found[:10, :10]) == 0).all()
+
+
 def test_minus_zero_is_zero():
     assert len(Cloud([[0.0, 1.0], [-0.0, 1.0]])) == 1
 
@@ -178,10 +191,46 @@ def test_a_subsample_is_near_the_exact_distance_and_says_how_near():
     assert other.value != estimate.value
 
 
+def test_the_excess_is_what_half_the_size_adds_and_the_repeats_make_the_mean():
+    (x, wx), (y, wy) = cloud(10, 500, d=4), cloud(11, 400, d=4)
+    a, b = Cloud(x, wx), Cloud(y + np.float32(1), wy)
+    whole, half = (DISTANCES["subsampled"](points=points, repeats=4).estimate(a, b) for points in (100, 50))
+    assert whole.excess == pytest.approx(half.value - whole.value, abs=1e-15)
+    assert whole.excess > 0
+    assert len(whole.repeats) == 4
+    assert whole.value == pytest.approx(np.mean(whole.repeats), abs=1e-15)
+    assert whole.stderr == pytest.approx(np.std(whole.repeats, ddof=1) / 2, abs=1e-15)
+    exact = W.estimate(a, b).value
+    assert abs(whole.value - exact) < abs(half.value - exact)
+
+
+def test_clouds_taken_whole_repeat_themselves_without_excess():
+    (x, wx), (y, wy) = cloud(12, 20), cloud(13, 25)
+    found = DISTANCES["subsampled"](points=25, repeats=3).estimate(Cloud(x, wx), Cloud(y, wy))
+    assert found.repeats == (found.value,) * 3
+    assert (found.stderr, found.excess) == (0, 0)
+
+
+def test_a_repeat_of_a_cloud_is_the_same_subsample_in_every_pair(monkeypatch):
+    seen = []
+
+    def record(a, b, **_):
+        seen.append((a.digest, b.digest))
+        return 0.0
+
+    monkeypatch.setattr("composer.similarity.subsampled.transport", record)
+    one, *others = (Cloud(cloud(seed, 60)[0]) for seed in (20, 21, 22))
+    for other in others:
+        DISTANCES["subsampled"](points=16, repeats=2).estimate(one, other)
+    first, second = seen[:4], seen[4:]
+    assert [len({*mine} & {*other}) for mine, other in zip(first, second, strict=True)] == [1] * 4
+    assert len({digest for pair in seen for digest in pair}) == 3 * 4  # three clouds, two repeats at two sizes
+
+
 def test_a_subsample_draws_a_point_by_its_weight():
     vectors, weights = cloud(8, 300)
     whole = Cloud(vectors, weights)
-    drawn = DISTANCES["subsampled"](points=50)._draw(whole, 0)
+    drawn = DISTANCES["subsampled"]()._draw(whole, 0, 50)
     row = {vector.tobytes(): weight for vector, weight in zip(whole.vectors, whole.weights, strict=True)}
     for vector, share in zip(drawn.vectors, drawn.weights, strict=True):
         assert abs(share * 50 - row[vector.tobytes()] * 50) < 1
@@ -189,7 +238,7 @@ def test_a_subsample_draws_a_point_by_its_weight():
 
 def test_neighbours_may_be_drawn_together():
     line = Cloud(np.arange(1, 41)[:, None])
-    drawn = DISTANCES["subsampled"](points=20)._draw(line, 0)
+    drawn = DISTANCES["subsampled"]()._draw(line, 0, 20)
     rows = np.flatnonzero(np.isin(line.vectors, drawn.vectors))
     assert len(rows) == 20
     assert 1 in np.diff(rows)  # a comb over the cloud's own order would take every second row

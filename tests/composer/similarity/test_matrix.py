@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import threading
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,13 +12,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from composer.errors import InputError
+from composer.errors import FaultError, InputError
 from composer.progress import listener
 from composer.replay import REPLAY
 from composer.similarity import DISTANCES, Cloud
-from composer.similarity.matrix import cloud, compare
-from composer.spec import digest
-from composer.types import ReplayContext
+from composer.similarity.base import Distance, Estimate
+from composer.similarity.matrix import cloud, compare, known_pairs
+from composer.spec import digest, member, rng
+from composer.types import ReplayContext, SimilarityMatrix
 
 TASKS = Path(__file__).parents[3] / "../shared/data/tasks"
 EXACT = DISTANCES["wasserstein"]()
@@ -101,6 +105,118 @@ def test_the_standard_errors_of_a_subsample_are_kept():
     assert matrix.stderr is not None
     assert matrix.stderr[0][1] == matrix.stderr[1][0] > 0
     assert matrix.stderr[0][0] == 0
+
+
+FORMS = [
+    {"name": "wasserstein"}, {"name": "wasserstein", "mode": "interval"}, {"name": "subsampled", "points": 20, "repeats": 2},
+]  # fmt: skip
+
+
+def normal_clouds(names, m=40):
+    return {name: Cloud(rng(i, "matrix").normal(size=(m + i, 4)) + i / 4) for i, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("fields", FORMS)
+def test_no_digit_depends_on_the_workers(fields):
+    distance = member(fields, DISTANCES, kind="distance")
+    clouds = normal_clouds("abcde")
+    matrices = [compare(clouds, distance=distance, domains=tuple("abcde"), workers=n) for n in (1, 3, None)]
+    assert matrices[0] == matrices[1] == matrices[2]
+
+
+def test_pairs_are_measured_at_the_same_time_and_told_by_who_asked():
+    both, told = threading.Barrier(2, timeout=20), []
+
+    class Meeting(Distance):
+        name: str = "meeting"
+
+        def measure(self, a, b):  # noqa: ARG002
+            both.wait()  # broken after the time-out, where there is one thread
+            return Estimate(1.0, 0.0)
+
+    class Watcher:
+        @contextmanager
+        def bar(self, *_, **__):
+            yield self
+
+        def advance(self, n=1):
+            told.append((threading.current_thread() is threading.main_thread(), n))
+
+    token = listener.set(Watcher())
+    try:
+        compare(normal_clouds("abcd", 3), distance=Meeting(), domains=tuple("abcd"), workers=2)
+    finally:
+        listener.reset(token)
+    assert told == [(True, 1)] * 6
+
+
+def test_a_fault_in_a_thread_ends_the_comparison_and_leaves_the_filters_of_warnings():
+    class Broken(Distance):
+        name: str = "broken"
+
+        def measure(self, a, b):  # noqa: ARG002
+            raise FaultError("the solver broke")
+
+    before = list(warnings.filters)
+    with pytest.raises(FaultError, match="the solver broke"):
+        compare(normal_clouds("abcd", 3), distance=Broken(), domains=tuple("abcd"), workers=2)
+    assert warnings.filters == before
+    compare(normal_clouds("abcd", 3), distance=EXACT, domains=tuple("abcd"), workers=3)
+    assert warnings.filters == before
+
+
+@pytest.mark.parametrize("fields", FORMS)
+def test_a_domain_that_joins_costs_its_own_row_and_column_alone(fields, monkeypatch):
+    distance = member(fields, DISTANCES, kind="distance")
+    clouds = normal_clouds("abcde")
+    before = compare(clouds, distance=distance, domains=tuple("abcd"))
+    kept = SimilarityMatrix(**json.loads(json.dumps(before.model_dump(mode="json"))))
+    assert kept == before
+    assert kept.clouds == tuple(clouds[name].digest for name in "abcd")
+    measured = []
+    plain = type(distance).measure
+    monkeypatch.setattr(type(distance), "measure", lambda self, a, b: measured.append(1) or plain(self, a, b))
+    domains = tuple("cebad")  # in another order than before
+    after = compare(clouds, distance=distance, domains=domains, known=known_pairs([kept]))
+    assert len(measured) == 4
+    assert after == compare(clouds, distance=distance, domains=domains)
+    assert len(measured) == 4 + 10
+
+
+def test_a_cloud_that_changed_is_measured_anew():
+    clouds = normal_clouds("abc")
+    known = known_pairs([compare(clouds, distance=EXACT, domains=tuple("abc"))])
+    changed = clouds | {"c": Cloud(clouds["c"].vectors + np.float32(1))}
+    assert compare(changed, distance=EXACT, domains=tuple("abc"), known=known) == compare(
+        changed, distance=EXACT, domains=tuple("abc")
+    )
+
+
+def test_known_distances_of_another_kind_are_refused():
+    clouds = normal_clouds("abc")
+    known = known_pairs([compare(clouds, distance=member(FORMS[2], DISTANCES, kind="distance"), domains=("a", "b"))])
+    with pytest.raises(InputError, match=r"known distances of another kind.*reuse only what the same distance gave"):
+        compare(clouds, distance=EXACT, domains=tuple("abc"), known=known)
+
+
+def test_a_matrix_without_digests_knows_no_pair_and_one_domain_has_none():
+    assert known_pairs([SimilarityMatrix(domains=("a", "b"), value=((0, 1), (1, 0)), measure="m")]) == {}
+    alone = compare({"a": Cloud([[1.0]])}, distance=EXACT, domains=("a",))
+    assert (alone.value, alone.low, alone.repeats) == (((0.0,),), None, None)
+    assert compare({}, distance=EXACT, domains=()).value == ()
+
+
+def test_the_matrix_keeps_intervals_repeats_and_excess():
+    clouds = normal_clouds("abc")
+    drawn, enclosed = (
+        compare(clouds, distance=member(f, DISTANCES, kind="distance"), domains=tuple("abc")) for f in FORMS[:0:-1]
+    )
+    assert (drawn.low, enclosed.repeats, enclosed.excess, enclosed.stderr) == (None, None, None, None)
+    assert np.mean(drawn.repeats, axis=0) == pytest.approx(np.array(drawn.value), abs=1e-15)
+    estimate = member(FORMS[2], DISTANCES, kind="distance").estimate(clouds["a"], clouds["c"])
+    assert drawn.excess[0][2] == drawn.excess[2][0] == estimate.excess
+    assert [rows[2][0] for rows in drawn.repeats] == list(estimate.repeats)
+    assert (np.array(enclosed.low) <= np.array(enclosed.value)).all()
 
 
 def test_a_missing_cloud_is_named():

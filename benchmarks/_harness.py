@@ -227,14 +227,24 @@ def tell(
         "name": name,
         "equal": equal,
         "sizes": sizes,
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": machine(),
         **({"ratios": listed} if len(listed) > 1 else {}),
         **({"costs": dict(costs)} if costs else {}),
     }
+    write_result(name, result)
+    print(json.dumps(result))
+    if not equal:
+        raise SystemExit(1)
+
+
+def machine() -> str:
+    """Return on what a benchmark ran, in words."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def write_result(name: str, result: Mapping[str, Any]) -> None:
+    """Keep a result under ``results``, unless in a hurry."""
     if not QUICK:
         folder = Path(__file__).parent / "results"
         folder.mkdir(exist_ok=True)
         (folder / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result))
-    if not equal:
-        raise SystemExit(1)

@@ -35,6 +35,7 @@ class Lexical(Embedder):
 
     reference: ClassVar[str] = "Deerwester et al. 1990, section 4"
     summary: ClassVar[str] = "TF-IDF and a truncated SVD, fitted on the texts themselves; offline"
+    fitted: ClassVar[bool] = True
 
     name: Literal["lexical"] = "lexical"
     dims: int = Field(default=256, ge=1)

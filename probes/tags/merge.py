@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from composer.errors import SpecError
+from composer.neighbours import dbscan, nearest
 from composer.spec import Spec, member_of
 from probes.embed import EMBEDDERS, Embedder
 from probes.embed.lexical import Lexical
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     AnyEmbedder = Embedder
 else:
     AnyEmbedder = member_of(EMBEDDERS, kind="embedder")
-
-_BLOCK = 1024  # rows compared at once: bounds the memory
 
 
 class Merge(Spec):
@@ -61,7 +60,7 @@ class Merge(Spec):
         if not tags:
             return names
         rows = self.embed.encode([*taken, *tags])  # in one call: a space may belong to its texts
-        rows, near = rows[len(taken) :], _nearest(rows[len(taken) :], rows[: len(taken)], self.eps)
+        rows, near = rows[len(taken) :], nearest(rows[len(taken) :], rows[: len(taken)], eps=self.eps)
         names.update({tags[i]: taken[near[i]] for i in np.flatnonzero(near >= 0)})
         apart = np.flatnonzero(near < 0)
         for members in self._clusters([tags[i] for i in apart], rows[apart]):
@@ -69,22 +68,9 @@ class Merge(Spec):
         return names
 
     def _clusters(self, tags: Sequence[str], rows: np.ndarray) -> Collection[list[str]]:
-        from sklearn.cluster import DBSCAN
-
-        if not tags:
-            return []
         clusters: dict[int, list[str]] = defaultdict(list)
-        labels = DBSCAN(eps=self.eps, min_samples=self.min_samples, metric="cosine").fit_predict(rows)
+        labels = dbscan(rows, eps=self.eps, min_samples=self.min_samples)
         for tag, label in zip(tags, labels.tolist(), strict=True):
             clusters[label].append(tag)
         clusters.pop(-1, None)  # noise
         return clusters.values()
-
-
-def _nearest(rows: np.ndarray, others: np.ndarray, eps: float) -> np.ndarray:
-    """Return per unit row the index of the nearest other, the first of equals, or -1 where none lies within ``eps``."""
-    found = np.full(len(rows), -1)
-    for start in range(0, len(rows) if len(others) else 0, _BLOCK):
-        cosine = rows[start : start + _BLOCK] @ others.T
-        found[start : start + _BLOCK] = np.where(1 - cosine.max(axis=1) <= eps, cosine.argmax(axis=1), -1)
-    return found

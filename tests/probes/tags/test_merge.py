@@ -87,7 +87,7 @@ def test_many_tags_are_compared_block_by_block(merge: Merge, monkeypatch: pytest
     counts = {f"t {i / 10}": 1 for i in range(900)}
     known = [f"k {i}" for i in range(0, 60, 7)]
     whole = merge.names(counts, known=known)
-    monkeypatch.setattr("probes.tags.merge._BLOCK", 7)
+    monkeypatch.setattr("composer.neighbours.BLOCK", 7)
     assert merge.names(counts, known=known) == whole
     assert whole["t 6.9"] == "k 7"
 

@@ -121,7 +121,7 @@ def test_a_recipe_names_the_features() -> None:
     assert Classifier().features == "tfidf"
     named = Classifier(features={"name": "sentence_transformer", "model": "somewhere"})
     assert isinstance(named.features, SentenceTransformer)
-    assert named.identity()["features"] == {"name": "sentence_transformer", "model": "somewhere"}
+    assert named.identity()["features"] == {"name": "sentence_transformer", "model": "somewhere", "dtype": "auto"}
     assert Classifier(**named.model_dump()) == named
 
 

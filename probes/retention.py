@@ -7,17 +7,18 @@ what it would have said. ``exact`` is therefore the same event as greedy decodin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
 import polars as pl
 
 from composer.encode import Encoding, encode, wholes
-from composer.errors import SourceError
+from composer.errors import InputError, SourceError
 from composer.progress import say
 from composer.tables import EVALUATION
 from probes.engines import Session
+from probes.transfer import Matrix, Transfer, backward_transfer, forward_transfer
 
 
 class Summary(TypedDict):
@@ -135,25 +136,52 @@ def forgetting_rate(own: float, last: float) -> float | None:
     return 100 * (own - last) / own if own > 0 else None
 
 
-def retention(stages: Sequence[Stage]) -> dict[str, Any]:
-    """Return the score matrices of a sequence of stages and what they say of forgetting.
+def retention(stages: Sequence[Stage], *, experts: Mapping[str, Summary] | None = None) -> dict[str, Any]:
+    """Return the score matrices of a sequence of stages and what they say of forgetting and transfer.
 
     A domain's reference is its score right after the stage it was last current in; for a domain that is never current it is the
     first stage's, so with the base model as the first stage (``current`` empty) the loss of old abilities shows as well.
 
-    ``loss_nats_per_token`` and ``exact_match`` are (stages, domains), None where a domain was not measured. ``forgetting``
-    holds per domain the stage of its reference, the forgetting rate of exact match (percent) and the increase of loss (nats per
-    token) from there to the last stage. ``relative_gain`` holds per stage the mean of exact match over reference (percent) of
-    the domains that were current earlier and are not now, with the number of domains that have such a ratio; the reference
-    stands in for InsCL's single-task expert. An undefined ratio is None.
+    ``current`` holds the domains that were new in each stage. ``loss_nats_per_token`` and ``exact_match`` are (stages,
+    domains), None where a domain was not measured. ``forgetting`` holds per domain the stage of its reference, the forgetting
+    rate of exact match (percent) and the increase of loss (nats per token) from there to the last stage.
+
+    ``relative_gain`` holds per stage the mean of exact match over upper bound (percent) of the domains that were current
+    earlier and are not now, with the number of domains that have such a ratio. The upper bound is the exact match of the
+    domain's single-task expert, as InsCL has it; without ``experts`` the domain's reference stands in for it, and ``upper``
+    says which of the two it was; ``experts`` holds what they reach. ``mean_relative_gain`` holds its mean and (population)
+    standard deviation over the stages of training, the first with its 100 among them.
+
+    ``backward_transfer`` and ``forward_transfer`` (see :mod:`probes.transfer`) hold the mean change of exact match (a
+    difference of shares), that of the loss (nats per token, where more is worse) and over how many domains they are.
+    What is undefined is None: a ratio to zero, a mean over nothing, forward transfer without a base model.
+
+    Parameters
+    ----------
+    stages
+        The stages in the order of training.
+    experts
+        Per domain the measure of a model that was trained on that domain alone.
+
+    Raises
+    ------
+    InputError
+        Where an earlier domain that was measured has no expert.
+
+    References
+    ----------
+    InsCL (2403.11435), section 4.2; Lopez-Paz and Ranzato, Gradient Episodic Memory (1706.08840), section 2.
     """
     domains = list(dict.fromkeys(domain for stage in stages for domain in stage["domains"]))
     names = [stage["name"] for stage in stages]
     loss = [[_value(stage, domain, "loss_nats_per_token") for domain in domains] for stage in stages]
     exact = [[_value(stage, domain, "exact_match") for domain in domains] for stage in stages]
     own = [_latest(stages, domain, before=len(stages)) for domain in domains]
+    gains = [{"stage": name, **_gain(stages, domains, exact, k, experts=experts)} for k, name in enumerate(names)]
+    new = [[domains.index(domain) for domain in stage["current"] if domain in domains] for stage in stages]
     return {
         "stages": names,
+        "current": [list(stage["current"]) for stage in stages],
         "domains": domains,
         "loss_nats_per_token": loss,
         "exact_match": exact,
@@ -165,21 +193,50 @@ def retention(stages: Sequence[Stage]) -> dict[str, Any]:
             }
             for j, domain in enumerate(domains)
         },
-        "relative_gain": [{"stage": name, **_gain(stages, domains, exact, k)} for k, name in enumerate(names)],
+        "upper": "own stage" if experts is None else "expert",
+        "experts": {domain: summary["exact_match"] for domain, summary in (experts or {}).items()},
+        "relative_gain": gains,
+        "mean_relative_gain": _mean_gain(
+            [gain["percent"] for gain, stage in zip(gains, stages, strict=True) if stage["current"]]
+        ),
+        "backward_transfer": _transfer(backward_transfer, exact, loss, new),
+        "forward_transfer": _transfer(forward_transfer, exact, loss, new),
     }
 
 
-def _gain(stages: Sequence[Stage], domains: Sequence[str], exact: Sequence[Sequence[float | None]], k: int) -> dict[str, Any]:
-    scores, upper = [], []
+def _gain(
+    stages: Sequence[Stage], domains: Sequence[str], exact: Matrix, k: int, *, experts: Mapping[str, Summary] | None
+) -> dict[str, Any]:
+    scores, upper, n_earlier = [], [], 0
     for j, domain in enumerate(domains):
         since = _latest(stages, domain, before=k)
         if since is None or domain in stages[k]["current"]:
             continue
-        now, best = exact[k][j], exact[since][j]
+        n_earlier += 1
+        now, best = exact[k][j], exact[since][j] if experts is None else _expert(experts, domain)
         if now is not None and best is not None:
             scores.append(now)
             upper.append(best)
-    return {"percent": relative_gain(scores, upper), "n_domains": sum(best > 0 for best in upper)}
+    percent = relative_gain(scores, upper) if scores or not n_earlier else None  # unmeasured is not unforgotten
+    return {"percent": percent, "n_domains": sum(best > 0 for best in upper)}
+
+
+def _expert(experts: Mapping[str, Summary], domain: str) -> float:
+    if domain not in experts:
+        hint = "measure an expert of every domain that is trained on"
+        raise InputError("a domain has no expert", where="experts", expected=domain, got=", ".join(experts), hint=hint)
+    return experts[domain]["exact_match"]
+
+
+def _mean_gain(percents: Sequence[float | None]) -> dict[str, Any]:
+    known = [percent for percent in percents if percent is not None]
+    mean, spread = (float(np.mean(known)), float(np.std(known))) if known else (None, None)
+    return {"percent": mean, "std_percent": spread, "n_stages": len(known)}
+
+
+def _transfer(of: Callable[..., Transfer], exact: Matrix, loss: Matrix, current: Sequence[Sequence[int]]) -> dict[str, Any]:
+    found, more_loss = of(exact, current), of(loss, current)
+    return {"exact_match": found.mean, "loss_nats": more_loss.mean, "n_domains": found.n}
 
 
 def _latest(stages: Sequence[Stage], domain: str, *, before: int) -> int | None:

@@ -202,7 +202,8 @@ def test_a_domain_that_a_stage_did_not_measure_is_none() -> None:
     found = retention(stages)
     assert found["exact_match"][2] == [None, 0.6, None]
     assert found["forgetting"]["law"] == {"since": "one", "exact_match_rate": None, "loss_increase_nats": None}
-    assert found["relative_gain"][2] == {"stage": "two", "percent": 100, "n_domains": 0}
+    assert found["relative_gain"][2] == {"stage": "two", "percent": None, "n_domains": 0}
+    assert found["mean_relative_gain"] == {"percent": 100, "std_percent": 0, "n_stages": 1}
 
 
 def test_a_domain_that_comes_back_is_measured_from_its_last_stage() -> None:
@@ -210,6 +211,13 @@ def test_a_domain_that_comes_back_is_measured_from_its_last_stage() -> None:
     found = retention(stages)
     assert found["forgetting"]["law"]["since"] == "three"
     assert found["relative_gain"][3] == {"stage": "three", "percent": pytest.approx(50), "n_domains": 1}
+
+
+def test_no_stages_are_no_findings() -> None:
+    nothing = {"exact_match": None, "loss_nats": None, "n_domains": 0}
     assert retention([]) == {
-        "stages": [], "domains": [], "loss_nats_per_token": [], "exact_match": [], "forgetting": {}, "relative_gain": [],
+        "stages": [], "current": [], "domains": [], "loss_nats_per_token": [], "exact_match": [], "forgetting": {},
+        "upper": "own stage", "experts": {}, "relative_gain": [],
+        "mean_relative_gain": {"percent": None, "std_percent": None, "n_stages": 0},
+        "backward_transfer": nothing, "forward_transfer": nothing,
     }  # fmt: skip

@@ -8,28 +8,28 @@ New and replayed domains are two pots: what a new domain lacks is made up by new
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from composer.account import Share, account
 from composer.apportion import apportion, interleave
+from composer.candidates import Candidates
 from composer.errors import InputError
 from composer.spec import rng, seed_of
-from composer.tables import COMPOSITION, check
-from composer.types import Phase, Schedule, Unit
+from composer.tables import COMPOSITION, INSTRUCTION_COUNT, check
+from composer.types import Phase, Schedule, SelectContext, Unit
 
-_COUNTS = {"rows": pl.len(), "tokens": pl.col("n_tokens").sum(), "loss_tokens": pl.col("n_loss_tokens").sum()}
-_COUNT_OF: Mapping[Unit, str] = {"samples": "rows", "tokens": "tokens", "loss_tokens": "loss_tokens"}
 _LIGHT = ("sample_id", "source", "domain", "n_tokens", "n_loss_tokens")
 
 
 class Order(Protocol):
     """What is asked of a selector (see ``composer.select``)."""
 
-    def order(self, rows: pl.DataFrame, *, scores: pl.DataFrame | None, n: int, seed: int) -> NDArray[np.int64]:
+    def order(self, rows: Candidates, *, context: SelectContext, n: int, seed: int) -> NDArray[np.int64]:
         """Return a permutation of the rows, of which the first n are the choice."""
 
 
@@ -43,27 +43,15 @@ class Composition:
 
 @dataclass(frozen=True)
 class _Pool:
-    """The training rows of one domain: their place among all of them, their ids, and their sizes in the schedule's unit."""
+    """The training rows of one domain: as selectors get them, their place among all, and their sizes in the schedule's unit."""
 
-    rows: pl.DataFrame
+    rows: Candidates
+    at: NDArray[np.int64]
     size: NDArray[np.int64]
 
     @property
     def supply(self) -> int:
         return int(self.size.sum())
-
-
-@dataclass(frozen=True)
-class _Share:
-    """What one domain is to give to one phase, in the schedule's unit: as planned, and as far as it can."""
-
-    phase: int
-    domain: str
-    is_replay: bool
-    planned: int
-    target: int
-    available: int
-    moved: int  # of what it lacks, how much other domains give in its place
 
 
 def compose(
@@ -73,9 +61,15 @@ def compose(
     domains: tuple[str, ...],
     select: Order,
     replay_select: Order,
-    scores: pl.DataFrame | None,
     max_repeats: int,
     seed: int,
+    scores: pl.DataFrame | None = None,
+    instruction_scores: pl.DataFrame | None = None,
+    embeddings: pl.DataFrame | None = None,
+    sample_embeddings: pl.DataFrame | None = None,
+    clusters: pl.DataFrame | None = None,
+    answers: pl.DataFrame | None = None,
+    only: int | None = None,
 ) -> Composition:
     """Return the rows to train on, in order, and the account of them.
 
@@ -95,20 +89,19 @@ def compose(
         The recipe's domains; their order is that of the report.
     select, replay_select
         In which order rows are taken, of new and of replayed domains.
-    scores
-        SCORE, for selectors that read one.
     max_repeats
         How often a row of a new domain may come within one phase.
     seed
         Decides what is left to chance; each phase, domain and pass draws on its own.
+    scores, instruction_scores, embeddings, sample_embeddings, clusters, answers
+        SCORE, INSTRUCTION_SCORE, EMBEDDING, SAMPLE_EMBEDDING, CLUSTERS and ANSWER, for selectors that read them. Of the scores
+        of instructions a phase has those that name it, and those that name none as far as none names it.
+    only
+        The number of the one phase whose rows are wanted; they are the same as among those of all.
 
     Returns
     -------
-    The report has ``unit``; ``phases``, each with ``name``, ``amount`` and ``domains``, a list of accounts; ``domains``, the
-    accounts of the whole run; ``total``; and ``shortages``, one ``{phase, domain, planned, available, moved}`` wherever a
-    domain could not give what was planned. An account has ``planned``, ``target`` (planned after the cut), ``realised`` and
-    ``off_by = realised - target``, in the unit, ``largest_row``, and the counts and shares ``rows``, ``tokens``,
-    ``loss_tokens`` and ``rows_share``, ``tokens_share``, ``loss_tokens_share``.
+    The report is that of :func:`composer.account.account`.
 
     Raises
     ------
@@ -120,11 +113,18 @@ def compose(
         raise InputError("a scheduled domain is not in the recipe", where="domains", expected=f"among {known}", got=unknown[0])
     training = _training(samples)
     pools = _pools(training, schedule.unit)
+    given = SelectContext(
+        scores=scores, embeddings=embeddings, sample_embeddings=sample_embeddings, clusters=clusters, answers=answers
+    )
     shares, parts = [], []
     for i, phase in enumerate(schedule.phases):
+        if only not in (None, i):
+            continue
         of_phase = _shares(i, phase, domains=domains, pools=pools, max_repeats=max_repeats)
+        current = _current([pools[domain] for domain in phase.current if domain in pools])
+        context = replace(given, instruction_scores=_of_phase(instruction_scores, i), current=current)
         drawn = [
-            _draw(pools[share.domain], share, by=replay_select if share.is_replay else select, scores=scores, seed=seed)
+            _draw(pools[share.domain], share, by=replay_select if share.is_replay else select, context=context, seed=seed)
             for share in of_phase
             if share.target
         ]
@@ -135,7 +135,8 @@ def compose(
         hint = "raise the budget, or check that the sources gave rows"
         raise InputError("the composition is empty", where="budget", got=f"{schedule.total} {schedule.unit}", hint=hint)
     frame = _frame(pl.concat(parts), training)
-    return Composition(frame, _report(schedule, shares, frame, pools, domains))
+    largest = {domain: int(pool.size.max()) for domain, pool in pools.items()}
+    return Composition(frame, account(schedule, shares, frame, largest=largest, domains=domains))
 
 
 def _training(samples: pl.DataFrame) -> pl.DataFrame:
@@ -149,13 +150,33 @@ def _pools(training: pl.DataFrame, unit: Unit) -> dict[str, _Pool]:
     rows = training.with_row_index("at").select(
         "at", "domain", "sample_id", "instruction_id", size.cast(pl.Int64).alias("size")
     )
-    by_domain = rows.sort("sample_id").partition_by("domain", as_dict=True, include_key=False)
-    return {str(domain): _Pool(part, part["size"].to_numpy()) for (domain,), part in by_domain.items()}
+    by_domain = rows.partition_by("domain", as_dict=True, include_key=False)
+    return {str(domain): _pool(Candidates(part)) for (domain,), part in by_domain.items()}
+
+
+def _pool(rows: Candidates) -> _Pool:
+    return _Pool(rows, rows.rows["at"].to_numpy().astype(np.int64), rows.rows["size"].to_numpy())
+
+
+def _current(pools: list[_Pool]) -> pl.DataFrame:
+    """Return how many rows of which instruction the new domains of a phase have (INSTRUCTION_COUNT)."""
+    empty = pl.DataFrame(schema=pl.Schema(INSTRUCTION_COUNT))
+    counts = [pl.DataFrame([p.rows.instruction_ids, pl.Series("n", p.rows.size, dtype=pl.UInt32)]) for p in pools]
+    counted = pl.concat([empty, *counts])
+    return counted.group_by("instruction_id").agg(pl.col("n").sum()).sort("instruction_id") if len(pools) > 1 else counted
+
+
+def _of_phase(scores: pl.DataFrame | None, number: int) -> pl.DataFrame | None:
+    """Return the scores of instructions at a phase: its own, and those of every phase where it has none of its own."""
+    if scores is None or scores["phase"].null_count() == scores.height:
+        return scores
+    own, every = scores.filter(pl.col("phase") == number), scores.filter(pl.col("phase").is_null())
+    return pl.concat([own, every.join(own, on=["instruction_id", "score"], how="anti")]) if len(every) else own
 
 
 def _shares(
     number: int, phase: Phase, *, domains: tuple[str, ...], pools: Mapping[str, _Pool], max_repeats: int
-) -> list[_Share]:
+) -> list[Share]:
     """Return what each domain of a phase gives, cut to what it has; new and replayed domains are apportioned apart."""
     names = sorted(phase.mixture.domains, key=domains.index)
     new = [name for name in names if name in phase.current]
@@ -173,24 +194,24 @@ def _shares(
         given = int(np.maximum(target - planned, 0).sum())
         moved = apportion(lacks, given, capacity=lacks) if lacks.any() else lacks
         columns = zip(side, planned.tolist(), target.tolist(), supply.tolist(), moved.tolist(), strict=True)
-        out += [_Share(number, name, side is old, *numbers) for name, *numbers in columns]
+        out += [Share(number, name, side is old, *numbers) for name, *numbers in columns]
     return out
 
 
-def _draw(pool: _Pool, share: _Share, *, by: Order, scores: pl.DataFrame | None, seed: int) -> pl.DataFrame:
+def _draw(pool: _Pool, share: Share, *, by: Order, context: SelectContext, seed: int) -> pl.DataFrame:
     """Return the rows that come nearest to the share's target, pass by pass, each pass in random order."""
     chosen, left, repeat = [], share.target, 0
     while left > 0:
         n = min(max(round(left * len(pool.size) / pool.supply), 1), len(pool.size))
         place = ("compose", share.phase, share.domain, repeat)
-        order = by.order(pool.rows, scores=scores, n=n, seed=seed_of(seed, *place))
+        order = by.order(pool.rows, context=context, n=n, seed=seed_of(seed, *place))
         reached = np.cumsum(pool.size[order])
         taken = _nearest(reached, left)
-        shuffled = rng(seed, "shuffle", *place).permutation(taken)
-        chosen.append(pool.rows[order[:taken]].select("at").with_columns(
-            rank=pl.int_range(taken, dtype=pl.UInt32), repeat=pl.lit(repeat, dtype=pl.UInt32),
-            phase=pl.lit(share.phase, dtype=pl.UInt32), is_replay=pl.lit(share.is_replay),
-        )[shuffled])  # fmt: skip
+        rank = rng(seed, "shuffle", *place).permutation(taken)
+        chosen.append(pl.DataFrame({"at": pool.at[order[rank]], "rank": rank.astype(np.uint32)}).with_columns(
+            repeat=pl.lit(repeat, dtype=pl.UInt32), phase=pl.lit(share.phase, dtype=pl.UInt32),
+            is_replay=pl.lit(share.is_replay),
+        ))  # fmt: skip
         left = left - int(reached[-1]) if taken == len(order) else 0
         repeat += 1
     return pl.concat(chosen)
@@ -216,50 +237,3 @@ def _frame(drawn: pl.DataFrame, training: pl.DataFrame) -> pl.DataFrame:
     rows = training.select("row", *_LIGHT)[drawn["at"]]
     frame = pl.concat([drawn.drop("at"), rows], how="horizontal").with_columns(position=pl.int_range(pl.len(), dtype=pl.UInt64))
     return check(frame, COMPOSITION, where="composition")
-
-
-def _report(
-    schedule: Schedule, shares: list[_Share], frame: pl.DataFrame, pools: Mapping[str, _Pool], domains: tuple[str, ...]
-) -> dict[str, Any]:
-    counted = frame.group_by("phase", "domain").agg(**_COUNTS)
-    counts = {(row.pop("phase"), row.pop("domain")): row for row in counted.to_dicts()}
-    lines = []
-    for share in shares:
-        count = counts.get((share.phase, share.domain), dict.fromkeys(_COUNTS, 0))
-        realised = count[_COUNT_OF[schedule.unit]]
-        largest = int(pools[share.domain].size.max()) if share.domain in pools else 0
-        lines.append({
-            "phase": share.phase, "domain": share.domain, "is_replay": share.is_replay, "planned": share.planned,
-            "target": share.target, "realised": realised, "off_by": realised - share.target, "largest_row": largest, **count,
-        })  # fmt: skip
-    names = [phase.name for phase in schedule.phases]
-    whole = [_sum([line for line in lines if line["domain"] == name], domain=name) for name in domains]
-    return {
-        "unit": schedule.unit,
-        "phases": [
-            {"name": name, "amount": schedule.phases[i].amount, "domains": _with_shares([x for x in lines if x["phase"] == i])}
-            for i, name in enumerate(names)
-        ],
-        "domains": _with_shares(whole),
-        "total": {key: value for key, value in _sum(lines, domain="").items() if key not in ("domain", "largest_row")},
-        "shortages": [
-            {"phase": names[s.phase], "domain": s.domain, "planned": s.planned, "available": s.available, "moved": s.moved}
-            for s in shares
-            if s.planned > s.available
-        ],
-    }
-
-
-def _sum(lines: list[dict[str, Any]], *, domain: str) -> dict[str, Any]:
-    summed = {key: sum(line[key] for line in lines) for key in ("planned", "target", "realised", "off_by", *_COUNTS)}
-    return {"domain": domain, "largest_row": max((line["largest_row"] for line in lines), default=0), **summed}
-
-
-def _with_shares(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the lines without their phase, with every count's share of the counts of all lines."""
-    out = [{key: value for key, value in line.items() if key != "phase"} for line in lines]
-    for key in ("planned", "realised", *_COUNTS):
-        total = sum(line[key] for line in lines)
-        for line in out:
-            line[f"{key}_share"] = line[key] / total if total else 0.0
-    return out

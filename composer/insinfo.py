@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 
-def insinfo(tags: Sequence[Collection[str]]) -> NDArray[np.float64]:
+def insinfo(tags: Sequence[Collection[str]] | pl.Series) -> NDArray[np.float64]:
     """Return ``InsInfo(I) = sum over t in tags(I) of ln(N / f_t)``, in nats.
 
     N is the number of instructions given, tagged or not, and f_t the number of them that carry the tag t. The pool is the set
@@ -20,7 +20,7 @@ def insinfo(tags: Sequence[Collection[str]]) -> NDArray[np.float64]:
     Parameters
     ----------
     tags
-        (N,) the tags of each instruction.
+        (N,) the tags of each instruction; a column of TAGS is read as it is.
 
     Returns
     -------
@@ -37,13 +37,23 @@ def insinfo(tags: Sequence[Collection[str]]) -> NDArray[np.float64]:
     [0.693147, 0.0, 0.693147, 1.386294]
     """
     n = len(tags)
-    row = np.repeat(np.arange(n), np.fromiter(map(len, tags), dtype=np.int64, count=n))
-    flat = pl.Series(list(chain.from_iterable(tags)), dtype=pl.String)
-    full = flat.str.strip_chars() != ""
+    row, flat = _flat(tags)
+    words = flat.unique()
+    words = words.filter(words.str.strip_chars() != "").sort()
     # Numbered in their sorted order, the tags of an instruction are summed in one order, whatever order a set came in.
-    words = flat.filter(full).unique().sort()
-    tag = flat.filter(full).cast(pl.Enum(words)).to_physical().to_numpy().astype(np.int64)
-    pair = np.sort(row[full.to_numpy()] * max(len(words), 1) + tag)
+    number = flat.cast(pl.Enum(words), strict=False).to_physical()
+    tag = number.drop_nulls().to_numpy().astype(np.int64)
+    pair = np.sort(row[number.is_not_null().to_numpy()] * max(len(words), 1) + tag)
     row, tag = np.divmod(pair[np.diff(pair, prepend=-1) > 0], max(len(words), 1))
     information = np.log(n / np.bincount(tag, minlength=len(words)))
     return np.bincount(row, weights=information[tag], minlength=n).astype(np.float64)
+
+
+def _flat(tags: Sequence[Collection[str]] | pl.Series) -> tuple[NDArray[np.int64], pl.Series]:
+    """Return all tags one after another, and of each the instruction that it belongs to."""
+    if isinstance(tags, pl.Series):
+        size, flat = tags.list.len().fill_null(0).to_numpy(), tags.explode(empty_as_null=False, keep_nulls=False)
+    else:
+        size = np.fromiter(map(len, tags), dtype=np.int64, count=len(tags))
+        flat = pl.Series(list(chain.from_iterable(tags)), dtype=pl.String)
+    return np.repeat(np.arange(len(tags)), size), flat

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from composer.cluster import CLUSTERERS
 from composer.dedup import DEDUP
 from composer.export import EXPORTERS
 from composer.laws import LAWS
@@ -20,7 +21,7 @@ from composer.replay import REPLAY
 from composer.select import SELECTORS
 from composer.similarity import DISTANCES
 from composer.train.adapters import ADAPTERS
-from flows.cli import STAGE_COMMANDS
+from flows.command import STAGE_COMMANDS
 from flows.stages import STAGES
 from probes.embed import EMBEDDERS
 from probes.engines import ENGINES
@@ -35,6 +36,7 @@ FAMILIES: Mapping[str, Mapping[str, Any]] = {
     "replay": REPLAY,
     "select": SELECTORS,
     "distance": DISTANCES,
+    "cluster": CLUSTERERS,
     "probe": KNOWLEDGE,
     "judge": JUDGES,
     "engine": ENGINES,
@@ -75,6 +77,27 @@ def benchmarks() -> str:
     return "\n".join(lines)
 
 
+def policies() -> str:
+    """Return the table of the comparison of replay policies; empty where it was not made."""
+    path = ROOT / "benchmarks/results/replay_policies.json"
+    if not path.is_file():
+        return ""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    corrected = f"corrected for {found['sizes']['comparisons']}"
+    lines = [
+        f"| policy | mean gain, % | minus {found['control']} | 95 % interval | {corrected} | better in |",
+        "| --- | --: | --: | --- | --- | --- |",
+    ]
+    for each in found["policies"]:
+        told = f"| `{each['policy']}` | {each['mean']:.1f} |"
+        if each["policy"] == found["control"]:
+            lines.append(f"{told} - | - | - | - |")
+            continue
+        interval, wide = (f"{each[f'low{which}']:+.1f} to {each[f'high{which}']:+.1f}" for which in ("", "_corrected"))
+        lines.append(f"{told} {each['difference']:+.1f} | {interval} | {wide} | {each['better_in']} of {each['pairs']} |")
+    return "\n".join(lines)
+
+
 def filled(text: str, tables: Mapping[str, Callable[[], str]], path: Path) -> str:
     """Return the text with every table written anew."""
     for name, make in tables.items():
@@ -87,7 +110,7 @@ def filled(text: str, tables: Mapping[str, Callable[[], str]], path: Path) -> st
 
 DOCUMENTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"families": families, "stages": stages},
-    "benchmarks/README.md": {"results": benchmarks},
+    "benchmarks/README.md": {"results": benchmarks, "policies": policies},
 }
 
 

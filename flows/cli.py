@@ -17,6 +17,7 @@ import typer
 
 from composer.errors import CheckError, ComposerError
 from flows.command import (
+    STAGE_COMMANDS,
     DebugOption,
     DryOption,
     JsonOption,
@@ -32,6 +33,7 @@ from flows.command import (
     give,
     state,
 )
+from flows.running import carry_out_and_show
 
 KEYBOARD_INTERRUPT = 130  # typer's exit code for it
 
@@ -46,34 +48,6 @@ app = typer.Typer(
 )
 
 
-def _carry_out(
-    recipe: str, overrides: list[str] | None, *, until: str | None, store: str | None, plain: bool, dry_run: bool, rebuild: bool
-) -> None:
-    from composer.artifact import Store
-    from flows import views
-    from flows.pipeline import make_plan
-    from flows.recipe import read_recipe
-
-    read = read_recipe(recipe, overrides or ())
-    where = Store(store or read.at(read.store))
-    plan = make_plan(read, where)
-    plan = plan.until(until) if until else plan
-    if dry_run:
-        document = views.plan_document(plan, where)
-        return give(document, lambda: views.show_plan(document))
-    from flows.shell import carry_out
-
-    steps: list[dict[str, Any]] = []
-    artifacts = carry_out(plan, where, plain=plain, rebuild=rebuild, told=views.teller(steps), traces=state.debug)
-    keys = {step["key"] for step in steps}
-    drift = [each for each in where.drift() if rebuild and each["key"] in keys]
-    document = {"recipe": read.name, "store": str(where.root), "steps": steps, "drift": drift}
-    give(document, lambda: views.show_run(document, artifacts))
-    if drift:
-        raise CheckError("content drifted under the same key", where=str(where.root / "drift"), got=f"{len(drift)} artifacts")
-    return None
-
-
 @app.command()
 def run(
     recipe: RecipePath, overrides: Overrides = None, plain: PlainOption = False, dry_run: DryOption = False,
@@ -82,7 +56,7 @@ def run(
 ) -> None:  # fmt: skip
     """Run the whole story of a recipe; what is complete is not done again."""
     begin(as_json, debug)
-    _carry_out(recipe, overrides, until=until, store=store, plain=plain, dry_run=dry_run, rebuild=rebuild)
+    carry_out_and_show(recipe, overrides, until=until, store=store, plain=plain, dry_run=dry_run, rebuild=rebuild)
 
 
 def _stage_command(name: str, summary: str) -> None:
@@ -93,30 +67,12 @@ def _stage_command(name: str, summary: str) -> None:
         rebuild: RebuildOption = False, store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
     ) -> None:  # fmt: skip
         begin(as_json, debug)
-        _carry_out(recipe, overrides, until=name, store=store, plain=plain, dry_run=dry_run, rebuild=rebuild)
+        carry_out_and_show(recipe, overrides, until=name, store=store, plain=plain, dry_run=dry_run, rebuild=rebuild)
 
     command.__doc__ = f"{summary}."
     app.command(name, rich_help_panel="Stages")(command)
 
 
-# Named here so that --help needs no heavy import; a test compares them with flows.stages.STAGES.
-STAGE_COMMANDS = {
-    "base": "Train a small base model on documents of a known mixture",
-    "ingest": "Read every source into samples; what is dropped is kept with its reason",
-    "pool": "Join the sources, drop copies across them and hold rows out for measuring",
-    "embed": "Embed every unique instruction once",
-    "tag": "Give every unique instruction its tags",
-    "score": "Score every sample by the InsInfo of its instruction",
-    "probe": "Measure what the base model knows of every domain",
-    "compare": "Compare every pair of domains by the transport distance of their instructions",
-    "mix": "Decide the weight of every target domain",
-    "replay": "Plan how much of what is trained on, when, with the replay of earlier domains",
-    "compose": "Choose the rows and their order; report planned and realised shares",
-    "export": "Write the mixed dataset in every wanted format, with its data card",
-    "train": "Train phase after phase on the composition",
-    "evaluate": "Measure loss and exact match of every domain on held-out rows",
-    "retain": "Say what was learned, kept and forgotten from stage to stage",
-}
 for _name, _summary in STAGE_COMMANDS.items():
     _stage_command(_name, _summary)
 
@@ -242,6 +198,21 @@ def verify(store: StoreOption = None, as_json: JsonOption = False, debug: DebugO
         raise CheckError("damaged artifacts", where=str(where.root), got=names, hint="remove them and run again")
 
 
+@app.command(rich_help_panel="Look")
+def picture(
+    reference: Reference,
+    to: Annotated[str, typer.Option(help="The file to draw into: .png, .svg or .pdf.")] = "picture.png",
+    store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
+) -> None:  # fmt: skip
+    """Draw an artifact: distances between domains, a map of clusters, or the phases of a schedule."""
+    begin(as_json, debug)
+    from flows import pictures
+
+    artifact = _store(store).get(reference)
+    document = {"artifact": f"{artifact.kind}/{artifact.key}", "picture": str(pictures.draw(artifact, Path(to)))}
+    give(document, lambda: pictures.show(document))
+
+
 @app.command("probe diff", rich_help_panel="Look")
 def probe_diff(a: Known, b: Known, store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Compare what two probes found, b against a, share by share with intervals."""
@@ -250,6 +221,23 @@ def probe_diff(a: Known, b: Known, store: StoreOption = None, as_json: JsonOptio
 
     document = diff.diff(a, b, store=_store(store))
     give(document, lambda: diff.show(document))
+
+
+@app.command("replay budget", rich_help_panel="Look")
+def replay_budget(
+    recipe: RecipePath,
+    doses: Annotated[str, typer.Option(help="Replay per earlier task, in the unit of the budget, such as 0,5,20,80.")],
+    overrides: Overrides = None,
+    accept: Annotated[float, typer.Option(help="Share of exact match that may be forgotten.")] = 0.2,
+    seeds: Annotated[int, typer.Option(help="Runs at every dose.")] = 3,
+    store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
+) -> None:  # fmt: skip
+    """Train at several amounts of replay and say which is the smallest that keeps forgetting within bounds."""
+    begin(as_json, debug)
+    from flows import dose
+
+    document = dose.budget(recipe, overrides or (), accept=accept, doses=dose.read_doses(doses), n_seeds=seeds, store=store)
+    give(document, lambda: dose.show(document))
 
 
 @app.command(rich_help_panel="Start")

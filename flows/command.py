@@ -27,6 +27,31 @@ Known = Annotated[
 ]
 
 
+# Named here so that --help needs no heavy import; a test compares them with flows.stages.STAGES.
+STAGE_COMMANDS = {
+    "base": "Train a small base model on documents of a known mixture",
+    "ingest": "Read every source into samples; what is dropped is kept with its reason",
+    "pool": "Join the sources, drop copies across them and hold rows out for measuring",
+    "embed": "Embed every unique instruction once",
+    "embed-rows": "Embed every sample: its messages, one below the other",
+    "answers": "Number the answers, so that rows can be spread over them; equal texts have equal numbers",
+    "tag": "Give every unique instruction its tags",
+    "score": "Score every instruction by its InsInfo among those of its phase and the phases before",
+    "cluster": "Group the instructions that lie near each other, name the groups by their tags, and lay them out as a map",
+    "probe": "Measure what the base model knows of every domain",
+    "compare": "Compare every pair of domains by the transport distance of their instructions",
+    "cover": "Map which instructions of earlier phases the new ones of every phase leave uncovered",
+    "interfere": "Measure how far the new rows of every phase answer otherwise what earlier rows near them answer",
+    "mix": "Decide the weight of every target domain",
+    "replay": "Plan how much of what is trained on, when, with the replay of earlier domains",
+    "compose": "Choose the rows and their order; report planned and realised shares",
+    "export": "Write the mixed dataset in every wanted format, with its data card",
+    "train": "Train phase after phase on the composition",
+    "evaluate": "Measure loss and exact match of every domain on held-out rows",
+    "retain": "Say what was learned, kept and forgotten from stage to stage",
+}
+
+
 @dataclass
 class State:
     """What the running command was asked for, and whether its one document is on stdout."""

@@ -61,8 +61,7 @@ def diff(a: str, b: str, *, store: Store) -> dict[str, Any]:
 
 def show(document: Mapping[str, Any]) -> None:
     """Print a comparison."""
-    from flows.screen import out
-    from flows.views import table
+    from flows.screen import out, table
 
     for name in ("a", "b"):
         side = document[name]

@@ -8,8 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from flows.doctor import dropped_share
-from flows.screen import out
-from flows.views import table
+from flows.screen import out, table
 
 BAR = 40  # characters of the longest bar
 CUT = 600  # characters of a shown run

@@ -11,7 +11,7 @@ from composer.ingest import Files, locate
 from composer.ingest.files import READERS
 from composer.ingest.opening import TruncatedError, ending, whole
 from composer.types import Source
-from flows.pipeline import Plan, Step
+from flows.plan import Plan, Step
 from flows.spending import foreseen
 
 CHARACTERS_PER_TOKEN = 4  # of English text under the usual vocabularies; a guess until the source is ingested

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -42,8 +43,8 @@ def references_of(samples: Artifact) -> tuple[pl.DataFrame, str]:
     return samples_of(samples, role).select("domain", text.alias("text")), role
 
 
-def held_out(samples: Artifact, *, most: int | None) -> pl.DataFrame:
-    """Return the rows that are only measured, at most so many of each domain.
+def held_out(samples: Artifact, *, most: int | None, domains: Sequence[str] | None = None) -> pl.DataFrame:
+    """Return the rows that are only measured, at most so many of each domain, or of each of these domains.
 
     Raises
     ------
@@ -51,6 +52,7 @@ def held_out(samples: Artifact, *, most: int | None) -> pl.DataFrame:
         Where there are none.
     """
     rows = samples_of(samples, "validation").sort("domain", "sample_id")
+    rows = rows if domains is None else rows.filter(pl.col("domain").is_in(domains))
     if rows.is_empty():
         raise SourceError("no rows to measure on", where="evaluate", hint="set holdout, or add sources of role validation")
     return rows.group_by("domain", maintain_order=True).head(most) if most else rows
@@ -60,3 +62,20 @@ def supply(samples: Artifact, domains: Sequence[str], unit: Unit) -> tuple[int, 
     """Return what every domain's target and replay rows can give once, in the unit."""
     known = samples.manifest.stats["domains"]
     return tuple(sum(known.get(domain, {}).get(role, {}).get(unit, 0) for role in ("target", "replay")) for domain in domains)
+
+
+def forgetting(
+    evaluations: Sequence[Mapping[str, Any]], groups: Sequence[tuple[str, ...]], earlier: tuple[str, ...]
+) -> list[dict[str, float]]:
+    """Return for every phase that can be planned by how many nats per token its earlier domains' losses have risen.
+
+    ``evaluations`` are those before training and after each phase so far: the first is the reference of the ``earlier``
+    domains, evaluation i + 1 that of group i.
+    """
+    own = dict.fromkeys(earlier, 0)
+    out = []
+    for phase, found in enumerate(evaluations):
+        loss = "loss_nats_per_token"
+        out.append({d: found[d][loss] - evaluations[at][d][loss] for d, at in own.items() if d in found})
+        own |= dict.fromkeys(groups[phase] if phase < len(groups) else (), phase + 1)
+    return out

@@ -1,105 +1,24 @@
-"""The story of a run, written over a ``call``: a recipe becomes a plan of steps whose keys are known before anything is done.
+"""The story of a run, written over a ``call``: what is read, what is measured, how much of what, and then training.
 
-A step is a stage with its values and its inputs, which are other steps. Its key follows from the recipe, the content of the
-sources and the keys of its inputs, so a dry run, a single command and a scheduled flow all read the same plan.
+base --> ingest --> pool --> measure --> mix --> sequence (flows.sequence: replay, compose, export, train, evaluate)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from composer.artifact import Artifact, Store
+from composer.artifact import Store
 from composer.errors import SourceError, SpecError
 from composer.fingerprint import Fingerprints
 from composer.ingest import Dataset, fingerprint, locate
-from composer.select import SELECTORS
-from composer.spec import member
 from composer.types import Source
 from flows.models import Pinned, chat_template, pin, settled
+from flows.plan import Call, Plan, Step, Teller
 from flows.recipe import Recipe
-from flows.stages import STAGES, Stage
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One stage to do: ``values`` bear identity, ``inputs`` are steps or tuples of steps."""
-
-    label: str
-    stage: Stage
-    values: Mapping[str, Any]
-    inputs: Mapping[str, Step | tuple[Step, ...]]
-
-    @cached_property
-    def key(self) -> str:
-        """The key of the artifact that this step leaves."""
-        return Store.key(self.stage.kind, version=self.stage.version, spec=self.values, inputs=self.input_keys)
-
-    @cached_property
-    def input_keys(self) -> dict[str, Any]:
-        """The keys of the inputs, by role."""
-        return {r: [s.key for s in each] if isinstance(each, tuple) else each.key for r, each in self.inputs.items()}
-
-    @property
-    def needs(self) -> tuple[Step, ...]:
-        """Every step that this one reads."""
-        return tuple(s for each in self.inputs.values() for s in (each if isinstance(each, tuple) else (each,)))
-
-    def perform(self, store: Store, inputs: Mapping[str, Any], *, rebuild: bool = False) -> Artifact:
-        """Return the step's artifact, built from its inputs' artifacts if it is not in the store."""
-        return store.make(
-            self.stage.kind,
-            version=self.stage.version,
-            spec=self.values,
-            inputs=self.input_keys,
-            build=lambda folder: self.stage.build(folder, **self.values, **inputs),
-            rebuild=rebuild,
-        )
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The steps of a run, each after those that it reads."""
-
-    recipe: Recipe
-    steps: tuple[Step, ...]
-
-    def until(self, command: str) -> Plan:
-        """Return the plan of one command: its steps and what they read."""
-        wanted: set[int] = set()
-        for step in reversed(self.steps):
-            if step.stage.name == command or id(step) in wanted:
-                wanted |= {id(step), *(id(each) for each in step.needs)}
-        if not wanted:
-            raise SpecError(f"this recipe has no stage '{command}'", where=self.recipe.name, hint="the recipe switches it off")
-        return Plan(self.recipe, tuple(step for step in self.steps if id(step) in wanted))
-
-    def __iter__(self) -> Iterator[Step]:
-        return iter(self.steps)
-
-
-class Teller:
-    """Collects the steps of a story: ``call("mix", law=..., samples=step)`` sorts values from inputs."""
-
-    def __init__(self) -> None:
-        self.steps: list[Step] = []
-
-    def __call__(self, command: str, label: str = "", /, **given: Any) -> Step:
-        inputs = {k: v for k, v in given.items() if isinstance(v, Step) or _steps(v)}
-        values = {k: v for k, v in given.items() if k not in inputs and v is not None}
-        step = Step(f"{command} {label}".strip(), STAGES[command], values, inputs)
-        self.steps.append(step)
-        return step
-
-
-def _steps(value: Any) -> bool:
-    return isinstance(value, tuple) and bool(value) and all(isinstance(each, Step) for each in value)
-
-
-Call = Callable[..., Step]
+from flows.sequence import Ground, sequence_story
 
 
 def make_plan(recipe: Recipe, store: Store) -> Plan:
@@ -111,58 +30,33 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
 
 def run_story(recipe: Recipe, call: Call, prints: Fingerprints) -> Step:
     """Tell the whole story, from the sources to the gathered run."""
-    data = data_story(recipe, call, prints)
-    told = [*data.parts, *data.all_but_parts]
-    if recipe.train is not None:
-        told += train_story(recipe, call, data)
-    return call("report", name=recipe.name, inputs=tuple(told))
-
-
-def data_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Return what of the recipe a card shows: all that the composition rests on, and not how it is trained on."""
-    return {field: given for field, given in recipe.identity().items() if field not in ("train", "evaluate", "engine")}
+    pooled = pool_story(recipe, call, prints)
+    measured = measure_story(recipe, call, prints, pooled)
+    mixture = call(
+        "mix", law=recipe.law, domains=recipe.targets, unit=recipe.budget.unit, samples=pooled.samples,
+        knowledge=measured.get("probe"),
+    )  # fmt: skip
+    ground = Ground(recipe, call, pooled.model, pooled.parts, pooled.samples, measured, mixture)
+    told = (*pooled.parts, pooled.samples, *pooled.made, *measured.values(), mixture, *sequence_story(ground))
+    return call("report", name=recipe.name, inputs=told)
 
 
 @dataclass(frozen=True)
-class Data:
-    """The steps of the data story that training reads."""
+class Pooled:
+    """The sources as one table: what names the model, the step that made it (if any), the parts, and the samples."""
 
     model: Mapping[str, Any]
+    made: tuple[Step, ...]
     parts: tuple[Step, ...]
     samples: Step
-    composition: Step
-    phases: tuple[str, ...]
-    others: tuple[Step, ...]
-
-    @property
-    def all_but_parts(self) -> tuple[Step, ...]:
-        """Every step after ingest."""
-        return (self.samples, *self.others, self.composition)
 
 
-def data_story(recipe: Recipe, call: Call, prints: Fingerprints) -> Data:
-    """Tell how sources become a composition and its exports."""
+def pool_story(recipe: Recipe, call: Call, prints: Fingerprints) -> Pooled:
+    """Tell how sources become samples."""
     model, tokenizer, made = base_story(recipe, call, prints)
     parts = tuple(ingest_story(recipe, call, prints, source, tokenizer) for source in map(recipe.located, recipe.sources))
     samples = call("pool", parts=parts, holdout=recipe.holdout, seed=recipe.seed, **cleaning(recipe, prints))
-    measured = measure_story(recipe, call, prints, samples, model)
-    mixture = call(
-        "mix", law=recipe.law, domains=recipe.targets, unit=recipe.budget.unit, samples=samples, knowledge=measured.get("probe")
-    )
-    schedule = call(
-        "replay", policy=recipe.replay, groups=recipe.groups, earlier=recipe.earlier, budget=recipe.budget,
-        mixture=mixture, samples=samples, similarity=measured.get("compare"),
-    )  # fmt: skip
-    composition = call(
-        "compose", domains=recipe.order, select=recipe.select, replay_select=replay_select(recipe), seed=recipe.seed,
-        max_repeats=recipe.budget.max_repeats, schedule=schedule, samples=samples, scores=measured.get("score"),
-    )  # fmt: skip
-    exported = call(
-        "export", exporters=recipe.exports, name=recipe.name, recipe=data_recipe(recipe), composition=composition,
-        samples=samples, schedule=schedule, parts=parts, knowledge=measured.get("probe"),
-    )  # fmt: skip
-    others = (*made, *measured.values(), mixture, schedule, exported)
-    return Data(model, parts, samples, composition, tuple("+".join(group) for group in recipe.sequence) or ("mixture",), others)
+    return Pooled(model, made, parts, samples)
 
 
 def ingest_story(recipe: Recipe, call: Call, prints: Fingerprints, source: Source, tokenizer: Mapping[str, Any]) -> Step:
@@ -217,50 +111,43 @@ def _content(path: Path, domain: str, prints: Fingerprints) -> str:
     return prints.of(path)
 
 
-def measure_story(recipe: Recipe, call: Call, prints: Fingerprints, samples: Step, model: Mapping[str, Any]) -> dict[str, Step]:
-    """Tell what is measured of the samples and the base model: embeddings, similarity, tags, scores and knowledge."""
+def measure_story(recipe: Recipe, call: Call, prints: Fingerprints, pooled: Pooled) -> dict[str, Step]:
+    """Tell what is measured of the samples and the base model, by the name of the stage."""
     out: dict[str, Step] = {}
-    compared = tuple(dict.fromkeys((*recipe.earlier, *recipe.targets)))
+    samples, in_order = pooled.samples, {"groups": recipe.groups, "earlier": recipe.earlier}
     if recipe.embed is not None:
         embedder = settled(recipe.embed, recipe, prints, where="embed")
         out["embed"] = call("embed", embedder=embedder, samples=samples)
-    if recipe.embed is not None and recipe.distance is not None:
-        out["compare"] = call("compare", distance=recipe.distance, domains=compared, samples=samples, embeddings=out["embed"])
+        out |= _of_embeddings(recipe, call, samples, out["embed"], embedder, in_order)
     if recipe.tags is not None:
         tagger = settled(recipe.tags.placed(recipe.at), recipe, prints, where="tags")
         out["tag"] = call("tag", tagger=tagger, samples=samples)
-        out["score"] = call("score", tags=out["tag"], samples=samples)
+        out["score"] = call("score", tags=out["tag"], samples=samples, **in_order)
+    if recipe.cluster is not None:
+        out["cluster"] = call(
+            "cluster", clusterer=recipe.cluster, seed=recipe.seed, embeddings=out["embed"], samples=samples, tags=out.get("tag")
+        )
     if recipe.probe is not None:
         placed = settled(recipe.probe.placed(recipe.at), recipe, prints, where="probe")
-        out["probe"] = call(
-            "probe", probe=placed, engine=recipe.engine, domains=recipe.order, seed=recipe.seed, samples=samples, **model
-        )
+        given = {"probe": placed, "engine": recipe.engine, "domains": recipe.order, "seed": recipe.seed}
+        out["probe"] = call("probe", samples=samples, **given, **pooled.model)
     return out
 
 
-def replay_select(recipe: Recipe) -> Any:
-    """Return the selector of replayed rows: the recipe's, else the one that belongs to the policy."""
-    return recipe.replay_select or member(dict(recipe.replay.natural_select), SELECTORS, kind="selector")
-
-
-def train_story(recipe: Recipe, call: Call, data: Data) -> list[Step]:
-    """Tell the training: phase after phase, measured before the first and after each."""
-    measure = {"spec": recipe.evaluate, "engine": recipe.engine, "max_length": recipe.max_length, **data.model}
-    before = call("evaluate", "before", samples=data.samples, **measure)
-    models: list[Step] = []
-    evaluations = [before]
-    for i, name in enumerate(data.phases):
-        models.append(call(
-            "train", name if len(data.phases) > 1 else "", spec=recipe.train, phase=i, max_length=recipe.max_length,
-            seed=recipe.seed, composition=data.composition, samples=data.samples, start=models[-1] if models else None,
-            **data.model,
-        ))  # fmt: skip
-        evaluations.append(call("evaluate", f"after {name}", trained=models[-1], samples=data.samples, **measure))
-    retained = call(
-        "retain",
-        names=("before", *data.phases),
-        current=((), *recipe.groups),
-        domains=recipe.order,
-        evaluations=tuple(evaluations),
-    )
-    return [*models, *evaluations, retained]
+def _of_embeddings(
+    recipe: Recipe, call: Call, samples: Step, embeddings: Step, embedder: Any, in_order: Mapping[str, Any]
+) -> dict[str, Step]:
+    out: dict[str, Step] = {}
+    compared = tuple(dict.fromkeys((*recipe.earlier, *recipe.targets)))
+    if recipe.distance is not None:
+        out["compare"] = call("compare", distance=recipe.distance, domains=compared, samples=samples, embeddings=embeddings)
+    if recipe.covering is not None:
+        out["cover"] = call("cover", coverage=recipe.covering, samples=samples, embeddings=embeddings, **in_order)
+    if recipe.replay.name == "interference":
+        spec = {"near": recipe.replay.near, "rows": recipe.replay.rows, "seed": recipe.seed}
+        out["interfere"] = call("interfere", embedder=embedder, samples=samples, **spec, **in_order)
+    for needed, call_name in (("answers", "answers"), ("sample_embeddings", "embed-rows")):
+        if any(needed in each.needs for each in recipe.selectors):
+            own = {"embedder": embedder} if call_name == "embed-rows" else {}
+            out[call_name] = call(call_name, samples=samples, **own)
+    return out

@@ -10,25 +10,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, model_validator
 
+from composer.cluster import CLUSTERERS
 from composer.decontaminate import Decontaminate
 from composer.dedup import DEDUP
-from composer.errors import InputError, SpecError, nearest
+from composer.errors import SpecError, nearest
 from composer.export import EXPORTERS
 from composer.ingest.location import is_hub_id
 from composer.laws import LAWS
 from composer.replay import REPLAY
+from composer.replay.order import Order, ordered
 from composer.select import SELECTORS
 from composer.similarity import DISTANCES
-from composer.spec import Spec, member_of, members_of, outside_identity
+from composer.spec import Spec, member, member_of, members_of, outside_identity
 from composer.train import Base, Train
 from composer.types import Budget, Source
+from flows.yaml_text import override_with, parse
 from probes.embed import EMBEDDERS
 from probes.engines import ENGINES
 from probes.knowledge import KNOWLEDGE
 from probes.tags import TAGGERS
+
+EMBEDDED = frozenset({"embeddings", "sample_embeddings"})
+"""What selectors may need that comes of an embedder."""
 
 
 class Corpus(Spec):
@@ -62,17 +67,33 @@ class BaseModel(Spec):
 
 
 class Evaluate(Spec):
-    """What is measured on held-out rows, before and after training: at most ``max_samples`` rows of each domain."""
+    """What is measured on held-out rows, before and after training: at most ``max_samples`` rows of each domain.
+
+    With ``experts`` every group of a sequence is also trained alone, from the base, and measured: the upper bound by which
+    InsCL's relative gain divides.
+    """
 
     max_samples: int | None = Field(default=200, ge=1)
+    experts: bool = False
+
+
+class Coverage(Spec):
+    """A map of what the coming domains leave uncovered: an old instruction is covered by new ones within the cost ``near``.
+
+    ``plan`` keeps the transport plan itself beside the map.
+    """
+
+    near: float = Field(default=0.5, gt=0, le=2)
+    plan: bool = False
 
 
 class Recipe(Spec):
     """One experiment, from sources to a trained model and its retention report.
 
     ``domains`` is the order of every vector (the sources' order when absent). ``sequence`` lists groups of domains that are
-    trained one after another; without it all target domains are mixed in one phase. ``max_dropped`` is the share of a source's
-    rows that may be unusable before the doctor fails.
+    trained one after another, in the order as given or as ``sequence_order`` says (``curriculum`` and ``reverse`` need
+    ``upper_bounds``, what an expert of each domain reaches); without it all target domains are mixed in one phase.
+    ``max_dropped`` is the share of a source's rows that may be unusable before the doctor fails.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -96,7 +117,11 @@ class Recipe(Spec):
     replay: member_of(REPLAY, kind="replay policy") = "none"  # type: ignore[valid-type]
     select: member_of(SELECTORS, kind="selector") = "uniform"  # type: ignore[valid-type]
     replay_select: member_of(SELECTORS, kind="selector") | None = None  # type: ignore[valid-type]
+    coverage: Coverage | None = None
+    cluster: member_of(CLUSTERERS, kind="clusterer") | None = None  # type: ignore[valid-type]
     sequence: tuple[tuple[str, ...], ...] = ()
+    sequence_order: Order = "given"
+    upper_bounds: dict[str, float] = {}
     budget: Budget = Budget()
     exports: members_of(EXPORTERS, kind="exporter") = ("parquet",)  # type: ignore[valid-type]
     train: Train | None = Train()
@@ -120,6 +145,23 @@ class Recipe(Spec):
                 raise SpecError("no such source", where="dedup.keep", got=name, hint=nearest(name, names))
         if "embed" in self.dedup.needs and self.embed is None:
             raise SpecError(f"{self.dedup.name} needs an embedder", where="dedup", hint="give the recipe an embedder: embed")
+        return self
+
+    @model_validator(mode="after")
+    def _needs(self) -> Recipe:
+        if "forgetting" in self.replay.needs and self.train is None:
+            hint = "let the recipe train, or choose another policy"
+            raise SpecError(f"{self.replay.name} plans by what training made the model forget", where="replay", hint=hint)
+        if not self.exports:
+            hint = f"name at least one of {', '.join(EXPORTERS)}"
+            raise SpecError("a composition is written in no format", where="exports", hint=hint)
+        wanting = [field for field in ("coverage", "cluster") if getattr(self, field) is not None]
+        wanting += ["replay"] if "risk" in self.replay.needs else []
+        wanting += ["replay_select"] if any(EMBEDDED & each.needs for each in self.selectors) else []
+        if wanting and self.embed is None:
+            raise SpecError("needs an embedder", where=wanting[0], hint="give the recipe an embedder: embed")
+        if self.cluster is None and any("clusters" in each.needs or each.max_cluster_share for each in self.selectors):
+            raise SpecError("max_cluster_share needs clusters", where="select", hint="give the recipe a clusterer: cluster")
         return self
 
     @model_validator(mode="after")
@@ -161,8 +203,26 @@ class Recipe(Spec):
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """The groups of domains that are trained one after another."""
-        return self.sequence or (self.targets,)
+        """The groups of domains that are trained one after another, in their order."""
+        groups = self.sequence or (self.targets,)
+        return ordered(groups, order=self.sequence_order, upper=self.upper_bounds, seed=self.seed)
+
+    @property
+    def replay_selector(self) -> Any:
+        """The selector of replayed rows: the recipe's, else the one that belongs to the policy."""
+        return self.replay_select or member(dict(self.replay.natural_select), SELECTORS, kind="selector")
+
+    @property
+    def selectors(self) -> tuple[Any, ...]:
+        """The selectors of new and of replayed rows."""
+        return self.select, self.replay_selector
+
+    @property
+    def covering(self) -> Coverage | None:
+        """The coverage map to make: the recipe's, or the one that the replay policy reads."""
+        if self.replay.name == "coverage":
+            return (self.coverage or Coverage()).model_copy(update={"near": self.replay.near})
+        return self.coverage
 
     def at(self, path: str) -> Path:
         """Return a path of the recipe as a path from here."""
@@ -173,19 +233,6 @@ class Recipe(Spec):
         local = self.at(source.path)
         is_hub = is_hub_id(source.path) and not local.exists()
         return source if is_hub else source.model_copy(update={"path": str(local)})
-
-
-class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, where YAML would keep the last in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: list[Any] = []  # a key may be unhashable, which the loader below names
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
-            seen.append(key)
-        return super().construct_mapping(node, deep)
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -210,47 +257,3 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         data = override_with(data, override)
     return Recipe(**data)
-
-
-def parse(text: str) -> dict[str, Any]:
-    """Parse YAML safely into a mapping, or say in which line it is broken."""
-    try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f"line {mark.line + 1}" if mark else "somewhere"
-        raise SpecError(f"broken YAML: {getattr(error, 'problem', None) or 'not YAML'}", where=line) from None
-    if not isinstance(data, dict):
-        raise SpecError("not a recipe", expected="a mapping with name, base_model, sources ...", got=type(data).__name__)
-    return data
-
-
-def override_with(data: dict[str, Any], override: str) -> dict[str, Any]:
-    """Return the data with one ``key=value`` set; the value is YAML, list items are named by number.
-
-    Examples
-    --------
-    >>> override_with({"law": {"name": "knowledge"}}, "law.floor=0.1")
-    {'law': {'name': 'knowledge', 'floor': 0.1}}
-    """
-    key, sign, value = override.partition("=")
-    if not sign or not key:
-        raise InputError("not an override", got=override, expected="key=value, such as law.floor=0.05")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise InputError("the value of an override is not YAML", where=key, got=value) from None
-    out: Any = _set(data, key.split("."), parsed, key)
-    return dict(out)
-
-
-def _set(data: Any, path: list[str], value: Any, key: str) -> Any:
-    if not path:
-        return value
-    if isinstance(data, list):
-        if not path[0].isdigit() or int(path[0]) >= len(data):
-            raise InputError("no such list item", where=key, expected=f"0 to {len(data) - 1}", got=path[0])
-        return [_set(item, path[1:], value, key) if i == int(path[0]) else item for i, item in enumerate(data)]
-    if isinstance(data, str) and path:  # a family's word gets fields: {name: word, field: value}
-        data = {"name": data}
-    return {**(data or {}), path[0]: _set((data or {}).get(path[0]), path[1:], value, key)}

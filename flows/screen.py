@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich import box
+from rich.console import Console, Group
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,12 +20,41 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )  # fmt: skip
+from rich.table import Table
 from rich.text import Text
 
 from composer.progress import Bar
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
+
+
+LONG = 8  # more columns than this make a table too wide for a terminal
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, text: int = 1) -> Group:
+    """Return a title and a table whose first ``text`` columns are words and whose others are numbers."""
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        shown.add_column(column, justify="left" if i < text else "right", no_wrap=i < text)
+    for row in rows:
+        shown.add_row(*(escape(number(cell)) for cell in row))
+    return Group(Text(title, style="bold"), shown)
+
+
+def number(value: object) -> str:
+    """Return a value as a person reads it.
+
+    Examples
+    --------
+    >>> number(1234567), number(0.12345), number(None), number("law")
+    ('1,234,567', '0.123', '-', 'law')
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 class Rate(ProgressColumn):

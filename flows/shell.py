@@ -13,7 +13,8 @@ from typing import Any
 
 from composer.artifact import Artifact, Store
 from composer.progress import say
-from flows.pipeline import Plan, Step, make_plan
+from flows.pipeline import make_plan
+from flows.plan import Plan, Step
 from flows.recipe import read_recipe
 
 Told = Callable[[Step, Artifact, bool], None]

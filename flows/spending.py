@@ -20,7 +20,7 @@ from composer.fingerprint import write_json
 from composer.spec import digest
 from flows.inputs import references_of
 from flows.models import model_ref, tokenizer_of
-from flows.pipeline import Plan, Step
+from flows.plan import Plan, Step
 from flows.shell import carry_out
 from probes.cost import Cost, Counts, Rates, calibrate
 from probes.cost import estimate as cost_of
@@ -122,8 +122,7 @@ def _setting(step: Step) -> str:
 
 def show(document: Mapping[str, Any]) -> None:
     """Print a cost."""
-    from flows.screen import out
-    from flows.views import table
+    from flows.screen import out, table
 
     rows = [
         ("texts to write", f"{document['generations']:,}"),

@@ -18,7 +18,8 @@ from composer.artifact import Artifact
 from composer.fingerprint import write_json
 from composer.spec import seed_of
 from composer.types import KnowledgeDistribution, MixContext, Mixture, Schedule, SimilarityMatrix, Source, Unit
-from flows.inputs import held_out, instructions_of, light_samples_of, references_of, samples_of, supply
+from flows import instructions
+from flows.inputs import forgetting, held_out, light_samples_of, references_of, samples_of, supply
 from flows.models import Pinned, model_ref, tokenizer_of
 from flows.recipe import Corpus, Evaluate
 
@@ -27,12 +28,16 @@ Stats = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Stage:
-    """A command of the story and the kind of artifact it leaves; ``version`` rises when its output changes."""
+    """A command of the story and the kind of artifact it leaves; ``version`` rises when its output changes.
+
+    One that ``reuses`` is given the complete artifacts of its kind and version as ``past``.
+    """
 
     name: str
     kind: str
     build: Callable[..., Stats]
     version: int = 1
+    reuses: bool = False
 
     @property
     def summary(self) -> str:
@@ -70,42 +75,6 @@ def pool(
     return join([part.path for part in parts], folder, holdout=holdout, seed=seed_of(seed, "holdout"), **rules)
 
 
-def embed(folder: Path, *, embedder: Any, samples: Artifact) -> Stats:
-    """Embed every unique instruction once."""
-    texts = instructions_of(samples)
-    vectors = embedder.encode(texts["text"].to_list())
-    frame = texts.select("instruction_id").with_columns(pl.Series("vector", vectors).cast(pl.List(pl.Float32)))
-    tables.write(frame, folder / "embeddings.parquet", tables.EMBEDDING)
-    return {"instructions": len(texts), "dims": int(vectors.shape[1])}
-
-
-def tag(folder: Path, *, tagger: Any, samples: Artifact) -> Stats:
-    """Give every unique instruction its tags."""
-    texts = instructions_of(samples)
-    tags = tagger.tag(texts["text"].to_list(), folder=folder)
-    frame = texts.select("instruction_id").with_columns(
-        pl.Series("tags", [list(each) for each in tags], dtype=pl.List(pl.String))
-    )
-    tables.write(frame, folder / "tags.parquet", tables.TAGS)
-    return {"instructions": len(texts), "tags": len({t for each in tags for t in each}), "untagged": sum(not t for t in tags)}
-
-
-def score(folder: Path, *, tags: Artifact, samples: Artifact) -> Stats:
-    """Score every sample by the InsInfo of its instruction."""
-    from composer.insinfo import insinfo
-
-    tagged = tables.read(tags.file("tags.parquet"), tables.TAGS)
-    values = tagged.select("instruction_id", pl.Series("value", insinfo(tagged["tags"].to_list()), dtype=pl.Float64))
-    frame = (
-        samples_of(samples, "target", "replay")
-        .join(values, on="instruction_id", how="inner", maintain_order="left")
-        .select("sample_id", pl.lit("insinfo").alias("score"), "value")
-    )
-    tables.write(frame, folder / "scores.parquet", tables.SCORE)
-    value = frame["value"].to_numpy()
-    return {"samples": len(frame), "mean": float(value.mean()), "most": float(value.max())}
-
-
 def probe(
     folder: Path, *, probe: Any, engine: Any, domains: tuple[str, ...], seed: int, model: Pinned, samples: Artifact,
     base: Artifact | None = None,
@@ -115,19 +84,6 @@ def probe(
     with engine.open(model_ref(model, base)) as session:
         found = probe.measure(session, domains=domains, reference=reference, seed=seed_of(seed, "probe"), folder=folder)
     return {"n": found.n, "rejected": found.rejected, "accuracy": found.accuracy, "judged_by": role}
-
-
-def compare(folder: Path, *, distance: Any, domains: tuple[str, ...], samples: Artifact, embeddings: Artifact) -> Stats:
-    """Compare every pair of domains by the transport distance of their instructions."""
-    from composer.similarity.matrix import cloud
-    from composer.similarity.matrix import compare as all_pairs
-
-    rows = samples_of(samples, "target", "replay")
-    vectors = tables.read(embeddings.file("embeddings.parquet"), tables.EMBEDDING)
-    clouds = {domain: cloud(rows, vectors, domain) for domain in domains}
-    matrix = all_pairs(clouds, distance=distance, domains=domains)
-    write_json(folder / "similarity.json", matrix.model_dump(mode="json"))
-    return {"domains": len(domains), "points": {domain: len(each.weights) for domain, each in clouds.items()}}
 
 
 def mix(
@@ -143,13 +99,16 @@ def mix(
 
 def replay(
     folder: Path, *, policy: Any, groups: Sequence[tuple[str, ...]], earlier: tuple[str, ...], budget: Any,
-    mixture: Artifact, samples: Artifact, similarity: Artifact | None = None,
+    mixture: Artifact, samples: Artifact, similarity: Artifact | None = None, risk: Artifact | None = None,
+    stages: int | None = None, evaluations: Sequence[Artifact] = (),
 ) -> Stats:  # fmt: skip
     """Plan how much of what is trained on, when, with the replay of earlier domains."""
     from composer.replay.schedule import plan
+    from composer.similarity.shares import share_errors
 
     mixed = Mixture(**mixture.json("mixture.json"))
     names = tuple(dict.fromkeys((*earlier, *mixed.domains)))
+    matrix = SimilarityMatrix(**similarity.json("similarity.json")) if similarity else None
     schedule = plan(
         groups,
         mixture=mixed,
@@ -157,28 +116,44 @@ def replay(
         earlier=earlier,
         policy=policy,
         budget=budget,
-        similarity=SimilarityMatrix(**similarity.json("similarity.json")) if similarity else None,
+        similarity=matrix,
+        risk=risk.json("risk.json")["phases"] if risk else None,
+        forgetting=forgetting([each.json("evaluation.json") for each in evaluations], groups, earlier) if evaluations else None,
+        stages=stages,
     )
     write_json(folder / "schedule.json", schedule.model_dump(mode="json"))
-    return {"phases": len(schedule.phases), "total": schedule.total, "unit": schedule.unit, "policy": policy.name}
+    stats = {"phases": len(schedule.phases), "total": schedule.total, "unit": schedule.unit, "policy": policy.name}
+    if matrix is None or "similarity" not in policy.needs:
+        return stats
+    errors = share_errors(matrix, schedule, earlier=earlier)
+    write_json(folder / "shares.json", errors)
+    return {**stats, "share_error": max((each["variation"] or 0.0 for each in errors), default=0.0)}
 
 
 def compose(
     folder: Path, *, domains: tuple[str, ...], select: Any, replay_select: Any, max_repeats: int, seed: int,
-    schedule: Artifact, samples: Artifact, scores: Artifact | None = None,
+    schedule: Artifact, samples: Artifact, scores: Sequence[Artifact] = (), embeddings: Artifact | None = None,
+    sample_embeddings: Artifact | None = None, answers: Artifact | None = None, clusters: Artifact | None = None,
+    phase: int | None = None,
 ) -> Stats:  # fmt: skip
     """Choose the rows and their order; planned and realised shares are reported in rows, tokens and loss tokens."""
     from composer.compose import compose as choose
 
+    given = {"embeddings": embeddings, "sample_embeddings": sample_embeddings, "answers": answers, "clusters": clusters}
+    tables_of = {role: (f"{role}.parquet", TABLES[role]) for role in given}
     composition = choose(
         Schedule(**schedule.json("schedule.json")),
         light_samples_of(samples, "target", "replay"),
         domains=domains,
         select=select,
         replay_select=replay_select,
-        scores=tables.read(scores.file("scores.parquet"), tables.SCORE) if scores else None,
+        instruction_scores=pl.concat([tables.read(each.file("scores.parquet"), tables.INSTRUCTION_SCORE) for each in scores])
+        if scores
+        else None,
         max_repeats=max_repeats,
         seed=seed_of(seed, "compose"),
+        only=phase,
+        **{role: tables.read(each.file(tables_of[role][0]), tables_of[role][1]) for role, each in given.items() if each},
     )
     tables.write(composition.frame, folder / "composition.parquet", tables.COMPOSITION)
     write_json(folder / "report.json", composition.report)
@@ -187,6 +162,13 @@ def compose(
         **{name: total[name] for name in ("rows", "tokens", "loss_tokens")},
         "shortages": len(composition.report["shortages"]),
     }
+
+
+TABLES = {
+    "embeddings": tables.EMBEDDING, "sample_embeddings": tables.SAMPLE_EMBEDDING, "answers": tables.ANSWER,
+    "clusters": tables.CLUSTERS,
+}  # fmt: skip
+"""What selectors read besides scores: the tables by role, each in a file of that name."""
 
 
 def export(
@@ -238,13 +220,13 @@ def train(
 
 def evaluate(
     folder: Path, *, spec: Evaluate, engine: Any, max_length: int, model: Pinned, samples: Artifact,
-    base: Artifact | None = None, trained: Artifact | None = None,
+    base: Artifact | None = None, trained: Artifact | None = None, domains: tuple[str, ...] | None = None,
 ) -> Stats:  # fmt: skip
     """Measure loss and exact match of every domain on held-out rows."""
     from probes.retention import measure, summarise
 
     with engine.open(model_ref(model, base, trained)) as session:
-        found = measure(session, held_out(samples, most=spec.max_samples), max_length=max_length)
+        found = measure(session, held_out(samples, most=spec.max_samples, domains=domains), max_length=max_length)
     tables.write(found, folder / "evaluation.parquet", tables.EVALUATION)
     summary = summarise(found)
     write_json(folder / "evaluation.json", summary)
@@ -253,18 +235,19 @@ def evaluate(
 
 def retain(
     folder: Path, *, names: Sequence[str], current: Sequence[Sequence[str]], domains: tuple[str, ...],
-    evaluations: Sequence[Artifact],
+    evaluations: Sequence[Artifact], experts: Sequence[Artifact] = (),
 ) -> Stats:  # fmt: skip
     """Say what was learned, kept and forgotten from stage to stage."""
     from probes.retention import Stage as Measured
     from probes.retention import retention
 
+    upper = {domain: summary for each in experts for domain, summary in each.json("evaluation.json").items()}
     found = [evaluation.json("evaluation.json") for evaluation in evaluations]
     stages = [
         Measured(name=name, current=group, domains={domain: each[domain] for domain in domains if domain in each})
         for name, group, each in zip(names, current, found, strict=True)
     ]
-    write_json(folder / "retention.json", retention(stages))
+    write_json(folder / "retention.json", retention(stages, experts=upper or None))
     return {"stages": len(stages)}
 
 
@@ -280,18 +263,23 @@ STAGES: dict[str, Stage] = {
         Stage("base", "base", base),
         Stage("ingest", "source", ingest, version=2),
         Stage("pool", "samples", pool, version=2),
-        Stage("embed", "embeddings", embed),
-        Stage("tag", "tags", tag, version=3),
-        Stage("score", "scores", score),
+        Stage("embed", "embeddings", instructions.embed, reuses=True),
+        Stage("embed-rows", "sample_embeddings", instructions.embed_rows),
+        Stage("answers", "answers", instructions.answers),
+        Stage("tag", "tags", instructions.tag, version=3),
+        Stage("score", "scores", instructions.score, version=2),
+        Stage("cluster", "clusters", instructions.cluster),
         Stage("probe", "knowledge", probe, version=2),
-        Stage("compare", "similarity", compare, version=2),
+        Stage("compare", "similarity", instructions.compare, version=3, reuses=True),
+        Stage("cover", "coverage", instructions.cover),
+        Stage("interfere", "interference", instructions.interfere),
         Stage("mix", "mixture", mix),
-        Stage("replay", "schedule", replay),
-        Stage("compose", "composition", compose, version=2),
+        Stage("replay", "schedule", replay, version=2),
+        Stage("compose", "composition", compose, version=3),
         Stage("export", "export", export, version=2),
         Stage("train", "model", train),
         Stage("evaluate", "evaluation", evaluate),
-        Stage("retain", "retention", retain),
+        Stage("retain", "retention", retain, version=2),
         Stage("report", "run", report),
     )
 }

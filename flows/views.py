@@ -6,44 +6,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Group
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from composer.artifact import Artifact, Store
-from flows.pipeline import Plan, Step
-from flows.screen import err, out
-
-LONG = 8  # more domains than this make a table too wide for a terminal
+from flows.instruction_views import INSTRUCTION_VIEWS
+from flows.plan import Plan, Step
+from flows.screen import LONG, err, number, out, table
 
 COUNTS = ("rows", "tokens", "loss_tokens")
-
-
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, text: int = 1) -> Group:
-    """Return a title and a table whose first ``text`` columns are words and whose others are numbers."""
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, column in enumerate(columns):
-        shown.add_column(column, justify="left" if i < text else "right", no_wrap=i < text)
-    for row in rows:
-        shown.add_row(*(escape(number(cell)) for cell in row))
-    return Group(Text(title, style="bold"), shown)
-
-
-def number(value: object) -> str:
-    """Return a value as a person reads it.
-
-    Examples
-    --------
-    >>> number(1234567), number(0.12345), number(None), number("law")
-    ('1,234,567', '0.123', '-', 'law')
-    """
-    if value is None:
-        return "-"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 def artifact_row(artifact: Artifact) -> dict[str, Any]:
@@ -169,29 +140,6 @@ def _knowledge(artifact: Artifact) -> list[Any]:
     return [*shown, Text(known["note"])] if known.get("note") else shown
 
 
-def _similarity(artifact: Artifact) -> list[Group]:
-    matrix = artifact.json("similarity.json")
-    names = matrix["domains"]
-    if len(names) <= LONG:
-        return [
-            table(
-                f"{matrix['measure']} {matrix['kind']}",
-                ("", *names),
-                [(n, *r) for n, r in zip(names, matrix["value"], strict=True)],
-            )
-        ]
-    pairs = sorted((matrix["value"][i][j], names[i], names[j]) for i in range(len(names)) for j in range(i))
-    rows = [(a, b, v) for v, a, b in (*pairs[:5], *pairs[-5:])]
-    return [
-        table(
-            f"{matrix['measure']} {matrix['kind']}: the five nearest and the five farthest pairs",
-            ("domain", "domain", ""),
-            rows,
-            text=2,
-        )
-    ]
-
-
 def shares_table(title: str, accounts: Sequence[Mapping[str, Any]]) -> Group:
     """Return planned and realised shares, with the counts and shares in all three units."""
     rows = [
@@ -211,10 +159,10 @@ def _composition(artifact: Artifact) -> list[Group]:
     return shown
 
 
-def _retention(artifact: Artifact) -> list[Group]:
+def _retention(artifact: Artifact) -> list[Any]:
     report = artifact.json("retention.json")
     domains, stages = report["domains"], report["stages"]
-    shown = []
+    shown: list[Any] = []
     for title, matrix in (("Loss, nats per token", report["loss_nats_per_token"]), ("Exact match", report["exact_match"])):
         if len(domains) > LONG:  # a long sequence reads better by domain
             own = {domain: stages.index(report["forgetting"][domain]["since"]) for domain in domains}
@@ -229,8 +177,23 @@ def _retention(artifact: Artifact) -> list[Group]:
         columns = ("domain", "since", "% of exact match lost", "loss increase, nats")
         shown.append(table("Forgetting, from the domain's own stage to the end", columns, lost, text=2))
         gains = [(g["stage"], g["percent"], g["n_domains"]) for g in report["relative_gain"] if g["n_domains"]]
-        shown.append(table("Relative gain of earlier domains", ("stage", "% of own score", "domains"), gains))
+        of = "expert" if report["upper"] == "expert" else "own stage"
+        shown.append(table("Relative gain of earlier domains", ("stage", f"% of {of}", "domains"), gains))
+        shown += _transfer(report)
     return shown
+
+
+def _transfer(report: Mapping[str, Any]) -> list[Any]:
+    rows = [
+        (name, report[name.replace(" ", "_")]["exact_match"], report[name.replace(" ", "_")]["loss_nats"])
+        for name in ("backward transfer", "forward transfer")
+    ]
+    shown = (
+        [table("What experts reach, exact match", ("domain", "expert"), list(report["experts"].items()))]
+        if report["experts"]
+        else []
+    )
+    return [*shown, table("Transfer, mean change over the domains", ("", "exact match", "loss, nats"), rows)]
 
 
 def _mixture(artifact: Artifact) -> list[Group]:
@@ -239,19 +202,22 @@ def _mixture(artifact: Artifact) -> list[Group]:
     return [table(f"Weights by the law {mixture['law']}, shares of {mixture['unit']}", ("domain", "weight"), rows)]
 
 
-def _schedule(artifact: Artifact) -> list[Group]:
+def _schedule(artifact: Artifact) -> list[Any]:
     rows = []
     for phase in artifact.json("schedule.json")["phases"]:
         weights = zip(phase["mixture"]["domains"], phase["mixture"]["weights"], strict=True)
         replayed = sum(weight for domain, weight in weights if domain not in phase["current"])
         rows.append((phase["name"], phase["amount"], round(replayed * phase["amount"]), replayed))
-    return [table("Phases", ("phase", "amount", "of it replay", "share"), rows)]
+    shown: list[Any] = [table("Phases", ("phase", "amount", "of it replay", "share"), rows)]
+    if off := artifact.manifest.stats.get("share_error"):
+        shown.append(Text(f"The distances are estimates: shares of the replay may be off by {off:.4f} in total variation."))
+    return shown
 
 
 VIEWS: dict[str, Callable[[Artifact], Sequence[Any]]] = {
     "samples": _samples,
     "knowledge": _knowledge,
-    "similarity": _similarity,
+    **INSTRUCTION_VIEWS,
     "mixture": _mixture,
     "schedule": _schedule,
     "composition": _composition,

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from composer.replay.base import ReplayPolicy
+from composer.replay.coverage import CoverageReplay
 from composer.replay.distance import DistanceReplay
+from composer.replay.interference import InterferenceReplay
+from composer.replay.loss import LossReplay
 from composer.replay.none import NoReplay
 from composer.replay.random import RandomReplay
+from composer.replay.spread import SpreadReplay
 from composer.replay.stratified import StratifiedReplay
 
 __all__ = ["REPLAY", "ReplayPolicy"]
@@ -14,5 +18,9 @@ REPLAY: dict[str, type[ReplayPolicy]] = {
     "none": NoReplay,
     "random": RandomReplay,
     "stratified": StratifiedReplay,
+    "spread": SpreadReplay,
     "distance": DistanceReplay,
+    "coverage": CoverageReplay,
+    "interference": InterferenceReplay,
+    "loss": LossReplay,
 }

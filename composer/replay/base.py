@@ -13,10 +13,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from composer.apportion import apportion
+from composer.errors import InputError
 from composer.spec import Spec
-from composer.types import ReplayContext, need
+from composer.types import ReplayContext, array, need
 
-_WAY_OUT = {"similarity": "give the recipe a distance, or choose a policy that needs none"}
+_WAY_OUT = {
+    "similarity": "give the recipe a distance, or choose a policy that needs none",
+    "risk": "give the recipe an embedder, or choose a policy that needs none",
+    "forgetting": "it is measured between the stages of training: the recipe must train, one group after another",
+}
 
 
 class ReplayPolicy(Spec):
@@ -56,3 +61,30 @@ class ReplayPolicy(Spec):
     def shares(self, context: ReplayContext) -> NDArray[np.float64]:
         """Return how the earlier domains share the replay; of any scale, all the same unless a member says otherwise."""
         return np.ones(len(context.earlier))
+
+
+class RiskReplay(ReplayPolicy):
+    """A policy that gives more to the domains that are more at risk; a member says by what ``field`` that is told.
+
+    Earlier domain j of E gets ``floor / E + (1 - floor) r_j / sum r`` of the total, r being its risk. The floor keeps domains
+    alive whose risk is told to be low: that is an estimate. Where no domain is at risk the shares are equal.
+    """
+
+    field: ClassVar[str]
+
+    floor: float = Field(default=0.5, ge=0, le=1)
+
+    def shares(self, context: ReplayContext) -> NDArray[np.float64]:
+        """Return the shares, with the sum one.
+
+        Raises
+        ------
+        InputError
+            For a domain of unknown risk.
+        """
+        told = getattr(context, self.field)
+        if missing := [domain for domain in context.earlier if domain not in told]:
+            raise InputError("the risk of a domain is not known", where=f"replay {self.name}", got=", ".join(missing))
+        risk = np.maximum(array(told[domain] for domain in context.earlier), 0)
+        even = np.full(len(risk), 1 / len(risk))
+        return np.asarray(self.floor * even + (1 - self.floor) * (risk / risk.sum() if risk.any() else even))

@@ -16,7 +16,8 @@ class DistanceReplay(ReplayPolicy):
     """Earlier domain j gets ``W_{j,i} / sum_r W_{r,i}`` of the total, W being the distance to what is trained now.
 
     With several current domains, ``W_{j,i}`` is the mean of the distances to them by their weights. Where all distances are
-    zero the shares are equal.
+    zero the shares are equal. ``inverse`` is the control that gives more to near domains: ``1 / W_{j,i}`` in place of W, or
+    everything to those at distance zero where there are such.
 
     Examples
     --------
@@ -35,6 +36,8 @@ class DistanceReplay(ReplayPolicy):
     needs: ClassVar[frozenset[str]] = frozenset({"similarity"})
     natural_select: ClassVar[dict[str, Any]] = {"name": "instruction", "score": "insinfo"}
 
+    inverse: bool = False
+
     def shares(self, context: ReplayContext) -> NDArray[np.float64]:
         """Return the mean distance of each earlier domain to the current ones."""
         matrix = cast("SimilarityMatrix", context.similarity)
@@ -44,5 +47,7 @@ class DistanceReplay(ReplayPolicy):
             known = ", ".join(matrix.domains)
             raise SpecError("no distance to a domain", where="replay.name", expected=f"among {known}", got=", ".join(missing))
         distance = array(tuple(matrix.between(j, i) for i in context.current) for j in context.earlier)
-        mean = distance @ array(context.weights)
-        return np.asarray(mean if mean.any() else np.ones(len(context.earlier)), dtype=np.float64)
+        mean = np.asarray(distance @ array(context.weights), dtype=np.float64)
+        if self.inverse:
+            return np.asarray(1 / mean if mean.all() else mean == 0, dtype=np.float64)
+        return mean if mean.any() else np.ones(len(context.earlier))

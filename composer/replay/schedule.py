@@ -29,6 +29,9 @@ def plan(
     policy: ReplayPolicy,
     budget: Budget,
     similarity: SimilarityMatrix | None,
+    risk: Sequence[Mapping[str, float]] | None = None,
+    forgetting: Sequence[Mapping[str, float]] | None = None,
+    stages: int | None = None,
 ) -> Schedule:
     """Return the schedule that trains on one group of domains after the other, with replay of what came before.
 
@@ -53,6 +56,10 @@ def plan(
         each group's supply.
     similarity
         Distances between domains, for policies that need them.
+    risk, forgetting
+        For every phase what a policy may need to know of its earlier domains (:class:`composer.types.ReplayContext`).
+    stages
+        How many of the phases to plan, the first ones; all when absent. The others change nothing in these.
 
     Raises
     ------
@@ -61,7 +68,8 @@ def plan(
     """
     _check(groups, mixture=mixture, supply=supply, earlier=earlier, budget=budget)
     phases = []
-    for stage, (group, new) in enumerate(zip(groups, _new_amounts(groups, mixture, supply, budget), strict=True)):
+    amounts = _new_amounts(groups, mixture, supply, budget)
+    for stage, (group, new) in enumerate(list(zip(groups, amounts, strict=True))[:stages]):
         learned = tuple(domain for domain in chain.from_iterable(groups[:stage]) if mixture.share(domain) > 0)
         context = ReplayContext(
             stage=stage,
@@ -70,6 +78,8 @@ def plan(
             weights=tuple(_restricted(mixture, group).tolist()),
             available=tuple(supply[domain] for domain in (*earlier, *learned)),
             similarity=similarity,
+            risk=risk[stage] if risk else None,
+            forgetting=forgetting[stage] if forgetting else None,
         )
         phases.append(_phase(context, new=int(new), replayed=policy.amounts(context), mixture=mixture))
     return Schedule(phases=tuple(phases))

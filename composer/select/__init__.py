@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from composer.select.base import Selector
+from composer.select.diverse import DiverseSelector
 from composer.select.instruction import InstructionSelector
+from composer.select.prototype_data import PrototypeDataSelector
+from composer.select.prototype_instruction import PrototypeInstructionSelector
+from composer.select.spread import SpreadSelector
+from composer.select.top import TopSelector
 from composer.select.uniform import UniformSelector
 
 __all__ = ["SELECTORS", "Selector"]
@@ -11,4 +16,9 @@ __all__ = ["SELECTORS", "Selector"]
 SELECTORS: dict[str, type[Selector]] = {
     "uniform": UniformSelector,
     "instruction": InstructionSelector,
+    "spread": SpreadSelector,
+    "prototype_data": PrototypeDataSelector,
+    "prototype_instruction": PrototypeInstructionSelector,
+    "diverse": DiverseSelector,
+    "top": TopSelector,
 }

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
+from composer.candidates import Candidates
 from composer.select.base import Selector
+from composer.types import SelectContext
 
 
 class UniformSelector(Selector):
@@ -16,8 +17,9 @@ class UniformSelector(Selector):
 
     Examples
     --------
+    >>> import polars as pl
     >>> rows = pl.DataFrame({"sample_id": ["a", "b", "c"], "instruction_id": ["i", "i", "j"]})
-    >>> sorted(UniformSelector().order(rows, scores=None, n=2, seed=7).tolist())
+    >>> sorted(UniformSelector().order(rows, context=SelectContext(), n=2, seed=7).tolist())
     [0, 1, 2]
     """
 
@@ -27,11 +29,11 @@ class UniformSelector(Selector):
 
     def rank(
         self,
-        rows: pl.DataFrame,
+        rows: Candidates,
         *,
-        scores: pl.DataFrame | None,  # noqa: ARG002
+        context: SelectContext,  # noqa: ARG002
         n: int,  # noqa: ARG002
         generator: np.random.Generator,
     ) -> NDArray[np.int64]:
         """Return a random permutation."""
-        return generator.permutation(rows.height)
+        return generator.permutation(len(rows))

@@ -154,8 +154,8 @@ def _degradation(report: Run) -> Run:
 
 def show(document: Mapping[str, Any]) -> None:
     """Print the demo's summary."""
-    from flows.screen import out
-    from flows.views import shares_table, table
+    from flows.screen import out, table
+    from flows.views import shares_table
 
     probe, unit = document["probe"], document["composition"]["unit"]
     rows = list(zip(*(probe[f] for f in ("domains", "truth", "p", "low", "high")), strict=True))
@@ -196,8 +196,7 @@ def show(document: Mapping[str, Any]) -> None:
 
 
 def _show_expansion(expansion: Mapping[str, Any]) -> None:
-    from flows.screen import out
-    from flows.views import table
+    from flows.screen import out, table
 
     any_arm = next(iter(expansion.values()))
     rows = [

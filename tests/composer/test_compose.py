@@ -78,7 +78,7 @@ def sequence(unit="loss_tokens", *, per_task=300, frame=POOL, amount=None):
 
 
 def made(schedule, frame=POOL, **changes):
-    options = {"domains": DOMAINS, "select": UNIFORM, "replay_select": SPREAD, "scores": None, "max_repeats": 1, "seed": 7}
+    options = {"domains": DOMAINS, "select": UNIFORM, "replay_select": SPREAD, "max_repeats": 1, "seed": 7}
     return compose(schedule, frame, **{**options, **changes})
 
 
@@ -210,8 +210,8 @@ def test_the_order_within_a_domain_is_not_the_selectors():
 
 def test_the_rank_is_the_place_in_the_selectors_order():
     class ById:
-        def order(self, rows, *, scores, n, seed):  # noqa: ARG002
-            return rows["sample_id"].arg_sort().to_numpy().astype(np.int64)
+        def order(self, rows, *, context, n, seed):  # noqa: ARG002
+            return rows.rows["sample_id"].arg_sort().to_numpy().astype(np.int64)
 
     frame = made(one_phase(50, (1.0,), unit="samples"), select=ById()).frame
     assert frame.sort("rank")["sample_id"].to_list() == sorted(POOL.filter(domain="a")["sample_id"])[:50]
@@ -221,14 +221,13 @@ def test_the_selector_is_told_about_how_many_rows_are_wanted():
     asked = []
 
     class Asked:
-        def order(self, rows, *, scores, n, seed):  # noqa: ARG002
-            asked.append((n, scores))
-            return np.arange(rows.height)
+        def order(self, rows, *, context, n, seed):  # noqa: ARG002
+            asked.append(n)
+            return np.arange(len(rows))
 
     there = supply(POOL, "loss_tokens")["a"]
-    made(one_phase(there // 3, (1.0,)), select=Asked(), scores=pl.DataFrame({"x": [1]}))
-    assert [n for n, _ in asked] == [100]
-    assert asked[0][1] is not None
+    made(one_phase(there // 3, (1.0,)), select=Asked())
+    assert asked == [100]
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_another_order():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,6 +40,21 @@ def test_order_and_repetition_change_no_bit(tags, data):
     assert insinfo([tags[i] for i in order]).tobytes() == scores[list(order)].tobytes()
     assert insinfo([row[::-1] + row for row in tags]).tobytes() == scores.tobytes()
     assert insinfo([frozenset(row) for row in tags]).tobytes() == scores.tobytes()
+
+
+@given(tags=TAGS, cut=st.integers(0, 12))
+@few
+def test_a_column_in_any_chunks_is_read_as_the_lists_are(tags, cut):
+    parts = [pl.Series("tags", part, dtype=pl.List(pl.String)) for part in (tags[:cut], tags[cut:])]
+    column = pl.concat(parts, rechunk=False)
+    assert insinfo(column).tobytes() == insinfo(tags).tobytes()
+    assert insinfo(column[1:]).tobytes() == insinfo(tags[1:]).tobytes()
+
+
+def test_what_is_missing_in_a_column_is_no_tag_and_its_instruction_still_counts():
+    column = pl.Series([["A", None, "B"], None, ["A"], []], dtype=pl.List(pl.String))
+    np.testing.assert_allclose(insinfo(column), [np.log(2) + np.log(4), 0, np.log(2), 0], rtol=1e-15)
+    assert insinfo([["A", None, "B"], [], ["A"], []]).tobytes() == insinfo(column).tobytes()
 
 
 def test_a_tag_of_all_adds_nothing_and_a_tag_of_one_adds_ln_n():

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from flows.cli import STAGE_COMMANDS, invoke
+from flows.cli import invoke
+from flows.command import STAGE_COMMANDS
 from flows.stages import STAGES
 
 

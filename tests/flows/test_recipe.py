@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from composer.errors import InputError, SpecError
-from flows.recipe import Recipe, override_with, parse, read_recipe
+from flows.recipe import Recipe, read_recipe
+from flows.yaml_text import override_with, parse
 
 ROOT = Path(__file__).parents[2]
 

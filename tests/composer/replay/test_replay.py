@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import composer.replay
-from composer.errors import SpecError
+from composer.errors import InputError, SpecError
 from composer.replay import REPLAY
+from composer.replay.base import RiskReplay
+from composer.select import SELECTORS
 from composer.spec import member
 from composer.types import ReplayContext, SimilarityMatrix
 
@@ -35,6 +37,8 @@ def stage(to_current, available):
         weights=(1.0,),
         available=tuple(available),
         similarity=distances((*earlier, "now"), to_current),
+        risk=dict(zip(earlier, np.asarray(to_current, dtype=float).tolist(), strict=True)),
+        forgetting=dict(zip(earlier, (np.asarray(to_current, dtype=float) - 0.2).tolist(), strict=True)),
     )
 
 
@@ -45,7 +49,7 @@ def test_a_policy_is_one_file_named_as_its_word_and_says_what_it_is(word):
     assert cls.model_fields["name"].default == word
     assert cls.summary
     assert cls.reference
-    assert cls.natural_select["name"] in {"uniform", "instruction"}
+    assert member(dict(cls.natural_select), SELECTORS, kind="selector")
     assert type(member(word, REPLAY, kind="replay policy")) is cls
 
 
@@ -81,7 +85,13 @@ def test_what_a_policy_needs_is_an_error_when_absent(word):
     if not REPLAY[word].needs:
         REPLAY[word]().amounts(bare)
         return
-    with pytest.raises(SpecError, match=f"replay {word}: needs similarity.*give the recipe a distance"):
+    way_out = {
+        "similarity": "give the recipe a distance",
+        "risk": "give the recipe an embedder",
+        "forgetting": "measured between the stages",
+    }
+    [needed] = REPLAY[word].needs
+    with pytest.raises(SpecError, match=f"replay {word}: needs {needed}.*{way_out[needed]}"):
         REPLAY[word]().amounts(bare)
 
 
@@ -144,3 +154,44 @@ def test_a_domain_without_distances_is_named():
     )
     with pytest.raises(SpecError, match="no distance to a domain; expected among a, b; got z"):
         REPLAY["distance"]().amounts(context)
+
+
+def test_the_inverse_of_the_distances_gives_more_to_near_domains():
+    inverse = REPLAY["distance"](per_task=200, inverse=True)
+    assert inverse.amounts(stage([0.1, 0.3], [999, 999])).tolist() == [300, 100]
+    assert inverse.amounts(stage([0.0, 0.3, 0.0], [999] * 3)).tolist() == [300, 0, 300]
+
+
+AT_RISK = [word for word, cls in REPLAY.items() if issubclass(cls, RiskReplay)]
+
+
+@pytest.mark.parametrize("word", AT_RISK)
+@given(risk=st.lists(st.floats(0, 5), min_size=1, max_size=6), floor=st.floats(0, 1))
+@few
+def test_shares_at_risk_sum_to_one_and_keep_the_floor(word, risk, floor):
+    policy = REPLAY[word](floor=floor)
+    context = stage(np.array(risk) + (0.2 if policy.field == "forgetting" else 0), [10_000] * len(risk))
+    shares = policy.shares(context)
+    assert shares.sum() == pytest.approx(1)
+    assert (shares >= floor / len(risk) - 1e-12).all()
+    assert (np.argsort(shares, kind="stable")[-1] == np.argsort(risk, kind="stable")[-1]) or np.ptp(shares) < 1e-9
+
+
+@pytest.mark.parametrize("word", AT_RISK)
+def test_without_risk_or_with_a_floor_of_one_the_shares_are_equal(word):
+    none = stage([0, 0, 0] if REPLAY[word].field == "risk" else [0.1, 0.2, 0.0], [999] * 3)
+    assert REPLAY[word](per_task=100).amounts(none).tolist() == [100, 100, 100]
+    assert REPLAY[word](per_task=100, floor=1).amounts(stage([0.3, 0.9, 0.5], [999] * 3)).tolist() == [100, 100, 100]
+
+
+def test_what_was_not_forgotten_counts_as_no_risk():
+    # the forgetting is 0.3, -0.1 and 0.1 nats
+    assert REPLAY["loss"](per_task=100, floor=0).amounts(stage([0.5, 0.1, 0.3], [999] * 3)).tolist() == [225, 0, 75]
+
+
+@pytest.mark.parametrize("word", AT_RISK)
+def test_a_domain_of_unknown_risk_is_named(word):
+    told = {"risk": {"a": 0.5}, "forgetting": {"a": 0.5}}
+    context = ReplayContext(stage=1, earlier=("a", "b"), current=("c",), weights=(1.0,), available=(9, 9), **told)
+    with pytest.raises(InputError, match=f"replay {word}: the risk of a domain is not known; got b"):
+        REPLAY[word]().amounts(context)

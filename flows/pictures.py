@@ -1,0 +1,141 @@
+"""Pictures of artifacts, drawn when they are asked for: they are views and never bear identity.
+
+similarity  a heat map in which near domains stand side by side
+clusters    the map of the instructions, every cluster in a colour of its own, the largest by name
+schedule    how much of every phase is new and how much of what comes back
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from composer.artifact import Artifact
+from composer.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ENDINGS = (".png", ".svg", ".pdf")
+NAMED = 12  # clusters whose names stand on the map
+
+
+def draw(artifact: Artifact, to: Path) -> Path:
+    """Draw an artifact into a file, whose ending says in which format, and return the file.
+
+    Raises
+    ------
+    InputError
+        For a kind that has no picture, and an ending that is no picture's.
+    """
+    if artifact.kind not in PICTURES:
+        raise InputError("no picture of this kind", got=artifact.kind, expected=", ".join(PICTURES))
+    if to.suffix not in ENDINGS:
+        raise InputError("not a picture's name", where="--to", got=to.name, expected=f"a name ending in {', '.join(ENDINGS)}")
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    to.parent.mkdir(parents=True, exist_ok=True)
+    # A name may hold a dollar sign, which is not meant as mathematics; equal artifacts give equal files.
+    with mpl.rc_context({"text.parse_math": False, "svg.hashsalt": artifact.key, "font.size": 9}):
+        figure = Figure(layout="constrained")
+        PICTURES[artifact.kind](artifact, figure)
+        stamp = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(to.suffix, {})
+        figure.savefig(to, dpi=130, metadata=stamp)
+    return to
+
+
+def _similarity(artifact: Artifact, figure: Figure) -> None:
+    matrix = artifact.json("similarity.json")
+    value = np.array(matrix["value"])
+    order = _side_by_side(value) if matrix["kind"] == "distance" else np.arange(len(value))
+    names = [matrix["domains"][i] for i in order]
+    side = 2.5 + 0.42 * len(names)
+    figure.set_size_inches(side + 1, side)
+    axes = figure.add_subplot()
+    shown = value[np.ix_(order, order)]
+    off = shown[~np.eye(len(names), dtype=bool)]
+    mesh = axes.imshow(shown, cmap="viridis_r", vmin=off.min() if off.size else 0, vmax=off.max() if off.size else 1)
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    if len(names) <= 24:
+        _numbers(axes, shown)
+    figure.colorbar(mesh, ax=axes, shrink=0.8, label=f"{matrix['measure']} {matrix['kind']}")
+    axes.set_title(f"{matrix['kind'].capitalize()} between domains ({matrix['measure']}); near ones side by side")
+
+
+def _side_by_side(value: np.ndarray) -> np.ndarray:
+    """Return an order in which near domains stand side by side: the leaves of an average linkage."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    if len(value) < 3:
+        return np.arange(len(value))
+    return np.asarray(leaves_list(linkage(squareform(value, checks=False), "average", optimal_ordering=True)))
+
+
+def _numbers(axes: Axes, shown: np.ndarray) -> None:
+    low, high = axes.images[0].get_clim()
+    for i, j in np.ndindex(*shown.shape):
+        if i != j:
+            dark = shown[i, j] > low + 0.55 * (high - low)
+            axes.text(j, i, f"{shown[i, j]:.2f}", ha="center", va="center", fontsize=7, color="white" if dark else "black")
+
+
+def _clusters(artifact: Artifact, figure: Figure) -> None:
+    import polars as pl
+    from matplotlib import colormaps
+
+    points = pl.read_parquet(artifact.file("clusters.parquet"))
+    told = artifact.json("clusters.json")["clusters"]
+    figure.set_size_inches(9, 7)
+    axes = figure.add_subplot()
+    x, y, label = points["x"].to_numpy(), points["y"].to_numpy(), points["cluster"].to_numpy()
+    axes.scatter(x[label < 0], y[label < 0], s=5, color="0.8", linewidths=0)
+    axes.scatter(x[label >= 0], y[label >= 0], s=7, c=colormaps["tab20"](label[label >= 0] % 20), linewidths=0)
+    for each in told[:NAMED]:
+        own = label == each["cluster"]
+        text = f"{each['name']} ({each['instructions']})"
+        box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "linewidth": 0}
+        axes.text(float(np.median(x[own])), float(np.median(y[own])), text, fontsize=8, ha="center", va="center", bbox=box)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(f"{len(points):,} instructions in {len(told)} clusters; the largest by name, near texts near each other")
+
+
+def _schedule(artifact: Artifact, figure: Figure) -> None:
+    from matplotlib import colormaps
+
+    phases = artifact.json("schedule.json")["phases"]
+    domains = list(dict.fromkeys(domain for phase in phases for domain in phase["mixture"]["domains"]))
+    figure.set_size_inches(9, 1.5 + 0.38 * len(phases))
+    axes = figure.add_subplot()
+    left = np.zeros(len(phases))
+    for i, domain in enumerate(domains):
+        share = [dict(zip(p["mixture"]["domains"], p["mixture"]["weights"], strict=True)).get(domain, 0.0) for p in phases]
+        width = np.array(share) * [phase["amount"] for phase in phases]
+        axes.barh(range(len(phases)), width, left=left, color=colormaps["tab20"](i % 20), label=domain)
+        left += width
+    axes.set_yticks(range(len(phases)), [phase["name"] for phase in phases])
+    axes.invert_yaxis()
+    axes.set_xlabel(phases[0]["mixture"]["unit"].replace("_", " "))
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+    axes.set_title("What every phase is trained on")
+
+
+PICTURES: Mapping[str, Callable[[Artifact, Any], None]] = {
+    "similarity": _similarity,
+    "clusters": _clusters,
+    "schedule": _schedule,
+}
+
+
+def show(document: Mapping[str, Any]) -> None:
+    """Say where a picture lies."""
+    from flows.screen import out
+
+    out.print(f"{document['artifact']} is drawn in {document['picture']}", soft_wrap=True, markup=False)

@@ -1,0 +1,66 @@
+"""YAML as recipes are written in it, and ``key=value`` overrides of what it says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from composer.errors import InputError, SpecError
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, where YAML would keep the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: list[Any] = []  # a key may be unhashable, which the loader below names
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
+            seen.append(key)
+        return super().construct_mapping(node, deep)
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Parse YAML safely into a mapping, or say in which line it is broken."""
+    try:
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}" if mark else "somewhere"
+        raise SpecError(f"broken YAML: {getattr(error, 'problem', None) or 'not YAML'}", where=line) from None
+    if not isinstance(data, dict):
+        raise SpecError("not a recipe", expected="a mapping with name, base_model, sources ...", got=type(data).__name__)
+    return data
+
+
+def override_with(data: dict[str, Any], override: str) -> dict[str, Any]:
+    """Return the data with one ``key=value`` set; the value is YAML, list items are named by number.
+
+    Examples
+    --------
+    >>> override_with({"law": {"name": "knowledge"}}, "law.floor=0.1")
+    {'law': {'name': 'knowledge', 'floor': 0.1}}
+    """
+    key, sign, value = override.partition("=")
+    if not sign or not key:
+        raise InputError("not an override", got=override, expected="key=value, such as law.floor=0.05")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError("the value of an override is not YAML", where=key, got=value) from None
+    out: Any = _set(data, key.split("."), parsed, key)
+    return dict(out)
+
+
+def _set(data: Any, path: list[str], value: Any, key: str) -> Any:
+    if not path:
+        return value
+    if isinstance(data, list):
+        if not path[0].isdigit() or int(path[0]) >= len(data):
+            raise InputError("no such list item", where=key, expected=f"0 to {len(data) - 1}", got=path[0])
+        return [_set(item, path[1:], value, key) if i == int(path[0]) else item for i, item in enumerate(data)]
+    if isinstance(data, str) and path:  # a family's word gets fields: {name: word, field: value}
+        data = {"name": data}
+    return {**(data or {}), path[0]: _set((data or {}).get(path[0]), path[1:], value, key)}

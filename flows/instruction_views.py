@@ -12,7 +12,7 @@ from composer.artifact import Artifact
 from flows.screen import LONG, number, table
 
 MOST = 20  # rows of a table that could be long
-WIDE = 90  # characters of a text in a table
+WIDE = 56  # characters of a text in a table
 
 
 def _similarity(artifact: Artifact) -> list[Any]:

@@ -58,8 +58,11 @@ def _similarity(artifact: Artifact, figure: Figure) -> None:
     figure.set_size_inches(side + 1, side)
     axes = figure.add_subplot()
     shown = value[np.ix_(order, order)]
-    off = shown[~np.eye(len(names), dtype=bool)]
-    mesh = axes.imshow(shown, cmap="viridis_r", vmin=off.min() if off.size else 0, vmax=off.max() if off.size else 1)
+    own = np.eye(len(names), dtype=bool)
+    off = shown[~own]
+    axes.set_facecolor("0.92")  # a domain and itself
+    low, high = (off.min(), off.max()) if off.size else (0, 1)
+    mesh = axes.imshow(np.where(own, np.nan, shown), cmap="viridis_r", vmin=low, vmax=high)
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
     if len(names) <= 24:

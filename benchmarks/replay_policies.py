@@ -130,11 +130,12 @@ def compared(runs: list[dict[str, Any]], name: str, *, of: str, n_comparisons: i
     gap = mine - control
     error = gap.std(ddof=1) / np.sqrt(len(gap))
     half, wide = (error * t.ppf(1 - 0.05 / 2 / n, len(gap) - 1) for n in (1, n_comparisons))
+    p = float(ttest_rel(mine, control).pvalue) if gap.any() else None
     per_world = {str(w): float(gap[[k for k, (world, _) in enumerate(pairs) if world == w]].mean()) for w in WORLDS}
     return {
         "policy": name, "mean": float(mine.mean()), "sd": float(mine.std(ddof=1)), "difference": float(gap.mean()),
         "low": float(gap.mean() - half), "high": float(gap.mean() + half), "low_corrected": float(gap.mean() - wide),
-        "high_corrected": float(gap.mean() + wide), "p": float(ttest_rel(mine, control).pvalue), "per_world": per_world,
+        "high_corrected": float(gap.mean() + wide), "p": p, "per_world": per_world,
         "pairs": len(gap), "better_in": int((gap > 0).sum()),
     }  # fmt: skip
 
@@ -150,16 +151,22 @@ def main() -> None:
             runs.append(done.result())
             shown = ", ".join(f"{key} {value}" for key, value in runs[-1].items())
             print(f"{len(runs)} of {len(jobs)}: {shown}", file=sys.stderr, flush=True)
-    others = [name for name in ARMS if name != CONTROL]
-    table = [compared(runs, name, of="score", n_comparisons=len(others)) for name in ARMS]
-    at_end = [compared(runs, name, of="last", n_comparisons=len(others)) for name in ARMS]
+    tell(runs)
+
+
+def tell(runs: list[dict[str, Any]]) -> None:
+    """Compare the arms by every measure, keep the tables and print them."""
     runs.sort(key=lambda r: (r["world"], r["seed"], list(ARMS).index(r["policy"])))
-    sizes = {"worlds": WORLDS, "seeds": SEEDS, "tasks": TASKS, "per_task": 20, "comparisons": len(others)}
-    told = {"control": CONTROL, "policies": table, "policies_at_the_end": at_end, "runs": runs}
+    n = len(ARMS) - 1
+    tables = {of: [compared(runs, name, of=of, n_comparisons=n) for name in ARMS] for of in ("score", "exact_match", "last")}
+    sizes = {"worlds": WORLDS, "seeds": SEEDS, "tasks": TASKS, "rows": ROWS, "per_task": 20, "comparisons": n}
+    told = {"control": CONTROL, "policies": tables, "runs": runs}
     write_result("replay_policies", {"name": "replay_policies", "ratios": [], "sizes": sizes, "machine": machine(), **told})
-    for each in table:
-        print("{policy:14s} {mean:6.1f} {difference:+6.1f} [{low:+.1f}, {high:+.1f}] corrected "
-              "[{low_corrected:+.1f}, {high_corrected:+.1f}] better in {better_in} of {pairs}".format(**each))  # fmt: skip
+    for of, table in tables.items():
+        print(f"by {of}: mean, difference from {CONTROL}, its 95 % interval, the interval corrected for {n} comparisons")
+        for each in table:
+            print("  {policy:14s} {mean:8.3f} {difference:+8.3f} [{low:+.3f}, {high:+.3f}] "
+                  "[{low_corrected:+.3f}, {high_corrected:+.3f}] better in {better_in} of {pairs}".format(**each))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -83,18 +83,20 @@ def policies() -> str:
     if not path.is_file():
         return ""
     found = json.loads(path.read_text(encoding="utf-8"))
-    corrected = f"corrected for {found['sizes']['comparisons']}"
+    control, corrected = found["control"], f"corrected for {found['sizes']['comparisons']}"
     lines = [
-        f"| policy | mean gain, % | minus {found['control']} | 95 % interval | {corrected} | better in |",
-        "| --- | --: | --: | --- | --- | --- |",
+        f"| measure | policy | mean | minus {control} | 95 % interval | {corrected} | better in |",
+        "| --- | --- | --: | --: | --- | --- | --- |",
     ]
-    for each in found["policies"]:
-        told = f"| `{each['policy']}` | {each['mean']:.1f} |"
-        if each["policy"] == found["control"]:
-            lines.append(f"{told} - | - | - | - |")
-            continue
-        interval, wide = (f"{each[f'low{which}']:+.1f} to {each[f'high{which}']:+.1f}" for which in ("", "_corrected"))
-        lines.append(f"{told} {each['difference']:+.1f} | {interval} | {wide} | {each['better_in']} of {each['pairs']} |")
+    for of, (name, digits) in {"score": ("relative gain, %", 1), "exact_match": ("exact match", 3)}.items():
+        for each in found["policies"][of]:
+            told = f"| {name} | `{each['policy']}` | {each['mean']:.{digits}f} |"
+            if each["policy"] == control:
+                lines.append(f"{told} - | - | - | - |")
+                continue
+            ends = (f"{each[f'low{w}']:+.{digits}f} to {each[f'high{w}']:+.{digits}f}" for w in ("", "_corrected"))
+            better = f"{each['better_in']} of {each['pairs']}"
+            lines.append(f"{told} {each['difference']:+.{digits}f} | {' | '.join(ends)} | {better} |")
     return "\n".join(lines)
 
 

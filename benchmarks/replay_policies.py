@@ -107,7 +107,7 @@ def run(world: int, seed: int, name: str, base: Path) -> dict[str, Any]:
         store = Store(read.store)
         found = carry_out(make_plan(read, store), store, plain=True)
     kept = found["retain"].json("retention.json")
-    gains = [each["percent"] for each in kept["relative_gain"][2:] if each["percent"] is not None]
+    gains = [each["percent"] for each in kept["relative_gain"][2:] if each["percent"] is not None] or [float("nan")]
     last = len(kept["stages"]) - 1
     return {
         "world": world, "seed": seed, "policy": name, "score": float(np.mean(gains)), "last": gains[-1],

@@ -1,9 +1,10 @@
 """InsInfo with the merging of near tags, against the way of InsCL's released code (``_published_inscl``), and a large pool.
 
-4,000 instructions with three to six tags each, whose forms have vectors of 768 dimensions from a look-up; as one pool, and as
-16 tasks, where every stage has the pool of its task and those before. Both sides cluster the forms (DBSCAN, cosine), give every
-cluster one name and score the instructions; the scores are compared to 1e-12. Theirs walks through all instructions once per
-cluster. How much that costs depends on the clusters: four concepts in seven have spellings enough to be one.
+8,000 instructions with three to six tags each, whose forms have vectors of 768 dimensions from a look-up; as one pool, and as
+16 tasks of 500, where every stage has the pool of its task and those before: the corpus of ``replay_plan.py``. Both sides
+cluster the forms (DBSCAN, cosine), give every cluster one name and score the instructions; the scores are compared to 1e-12.
+Theirs walks through all instructions once per cluster. How much that costs depends on the clusters: four concepts in seven have
+spellings enough to be one.
 
 Alone, in processes of their own: a million instructions of five tags each, read from Parquet, and 10,000 forms merged.
 """
@@ -32,7 +33,7 @@ from composer.insinfo import insinfo
 from composer.spec import rng
 from probes.tags.merge import Merge
 
-INSTRUCTIONS, CONCEPTS = (1_000, 60) if QUICK else (4_000, 200)
+INSTRUCTIONS, CONCEPTS = (1_000, 60) if QUICK else (8_000, 200)
 EACH = INSTRUCTIONS // plan.TASKS
 MANY, FORMS = (50_000, 1_000) if QUICK else (1_000_000, 10_000)
 SEED, SAME = 11, 1e-12
@@ -131,11 +132,11 @@ def merged() -> int:
 
 
 def main() -> None:
-    """Compare at 4,000 instructions, then measure the large ones alone."""
+    """Compare at 8,000 instructions, then measure the large ones alone."""
     told, costs, agreed = [], {}, []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        corpus.write(folder, tasks=plan.TASKS, instructions=EACH, rows=EACH, concepts=CONCEPTS // 2, seed=SEED)
+        corpus.write(folder, tasks=plan.TASKS, instructions=EACH, rows=EACH, concepts=CONCEPTS, seed=SEED)
         tags, phrases = pool(INSTRUCTIONS, CONCEPTS), Phrases(CONCEPTS)
         ours(tags[:50], phrases)  # imports are not the question
         pairs = {

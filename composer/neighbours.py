@@ -7,7 +7,7 @@ float64, so that an answer does not depend on how rows fall into blocks.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,8 +16,19 @@ from composer.errors import SpecError
 
 BLOCK: Final = 1024  # rows whose cosines with all others are in memory at a time
 SAME: Final = 1e-6  # cosines of float32 rows that differ by less are equal
+_STRIP: Final = 256  # of pairs among the rows themselves; half a square of this size is computed for nothing per strip
 _PAIRS: Final = 1 << 16  # pairs that are computed again at a time
+_SHORT: Final = 16  # columns that must be left for shortened rows to pay
+_FEW: Final = 1 / 128  # of all pairs: to compute more of them one by one takes longer than to multiply all
 F = TypeVar("F", np.float32, np.float64)
+
+
+class _Rows(NamedTuple):
+    """Rows as they were given, their norms in float64, and the rows at norm one in float32."""
+
+    table: NDArray[Any]
+    norm: NDArray[np.float64]
+    near: NDArray[np.float32]
 
 
 def dbscan(rows: ArrayLike, *, eps: float, min_samples: int) -> NDArray[np.int64]:
@@ -55,9 +66,9 @@ def dbscan(rows: ArrayLike, *, eps: float, min_samples: int) -> NDArray[np.int64
     >>> dbscan([[1, 0], [9, 1], [0, 1], [-1, 0], [1, 9]], eps=0.01, min_samples=2).tolist()
     [0, 0, 1, -1, 1]
     """
-    unit = unit_rows(rows, where="rows", dtype=np.float64)
-    n = len(unit)
-    blocks = list(_pairs_within(unit, eps))
+    given = _rows(rows, where="rows")
+    n = len(given.near)
+    blocks = list(_pairs_within(given, eps))
     count = np.ones(n, dtype=np.int64)
     for first, per_row, others in blocks:
         count[first : first + len(per_row)] += per_row
@@ -103,16 +114,15 @@ def nearest(rows: ArrayLike, others: ArrayLike, *, eps: float) -> NDArray[np.int
     >>> nearest([[1, 0], [1, 1], [-1, 0]], [[0, 1], [2, 0]], eps=0.5).tolist()
     [1, 0, -1]
     """
-    unit, other = (unit_rows(each, where=name, dtype=np.float64) for each, name in ((rows, "rows"), (others, "others")))
-    found = np.full(len(unit), -1, dtype=np.int64)
-    if not len(other):
+    given, other = _rows(rows, where="rows"), _rows(others, where="others")
+    found = np.full(len(given.near), -1, dtype=np.int64)
+    if not len(other.near):
         return found
-    near, far = unit.astype(np.float32), other.astype(np.float32).T
-    for start in range(0, len(unit), BLOCK):
-        cosine = near[start : start + BLOCK] @ far
-        least = np.maximum(cosine.max(axis=1), 1 - eps) - _rounding(unit) - SAME
+    for start in range(0, len(given.near), BLOCK):
+        cosine = given.near[start : start + BLOCK] @ other.near.T
+        least = np.maximum(cosine.max(axis=1), 1 - eps) - _rounding(given) - SAME
         i, j = np.nonzero(cosine >= least[:, None])
-        exact = _cosine(unit, i + start, other, j)
+        exact = _cosine(given, i + start, other, j)
         best = np.full(len(cosine), -np.inf)
         np.maximum.at(best, i, exact)
         chosen = (exact >= best[i] - SAME) & (best[i] >= 1 - eps)
@@ -135,10 +145,10 @@ def unit_rows(rows: ArrayLike, *, where: str, dtype: type[F]) -> NDArray[F]:
     [[0.6, 0.8], [0.0, 1.0]]
     """
     table, norm = with_norms(rows, where=where, dtype=dtype)
-    return np.asarray(table / norm[:, None], dtype=dtype)
+    return np.asarray(table / norm[:, None].astype(dtype), dtype=dtype)
 
 
-def with_norms(rows: ArrayLike, *, where: str, dtype: type[F]) -> tuple[NDArray[F], NDArray[F]]:
+def with_norms(rows: ArrayLike, *, where: str, dtype: type[F]) -> tuple[NDArray[F], NDArray[np.float64]]:
     """Return rows (n, d) as they are and their norms (n,), where :func:`unit_rows` would be a copy too many.
 
     Raises
@@ -159,35 +169,66 @@ def with_norms(rows: ArrayLike, *, where: str, dtype: type[F]) -> tuple[NDArray[
     if len(zero):
         got, hint = f"{len(zero)} such rows", "leave them out before"
         raise SpecError("a vector of zeros points nowhere", where=f"{where}[{zero[0]}]", got=got, hint=hint)
-    return table, norm.astype(dtype)
+    return table, norm
 
 
-def _pairs_within(unit: NDArray[np.float64], eps: float) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int32]]]:
-    """Yield blocks of rows: their first, how many later rows lie within eps of each, and which, row by row."""
-    near, slack = unit.astype(np.float32), _rounding(unit)
-    for first in range(0, len(unit), BLOCK):
-        cosine = near[first : first + BLOCK] @ near[first:].T
-        i, j = np.nonzero(cosine >= 1 - eps - slack)
-        later = j > i
-        i, j = i[later], j[later]
-        doubtful = np.flatnonzero(cosine[i, j] < 1 - eps + slack)
-        within = np.ones(len(i), dtype=np.bool_)
-        within[doubtful] = 1 - _cosine(unit, i[doubtful] + first, unit, j[doubtful] + first) <= eps
-        yield first, np.bincount(i[within], minlength=len(cosine)), (j[within] + first).astype(np.int32)
+def _rows(rows: ArrayLike, *, where: str) -> _Rows:
+    given = np.asarray(rows)
+    dtype: type[Any] = np.float32 if given.dtype == np.float32 else np.float64
+    table, norm = with_norms(given, where=where, dtype=dtype)
+    return _Rows(table, norm, np.asarray(table / norm[:, None].astype(table.dtype), dtype=np.float32))
 
 
-def _rounding(unit: NDArray[np.float64]) -> float:
+def _pairs_within(rows: _Rows, eps: float) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int32]]]:
+    """Yield strips of rows: their first, how many later rows lie within eps of each, and which, row by row."""
+    space, slack = _shortened(rows.near), _rounding(rows)
+    for first in range(0, len(space), _STRIP):
+        i, j, product = _products(space, first, least=1 - eps - slack)
+        if space is not rows.near and len(i) > _FEW * len(space[first : first + _STRIP]) * len(space[first:]):
+            space = rows.near  # too many are left to look at: what was saved is lost
+            i, j, product = _products(space, first, least=1 - eps - slack)
+        within = product >= 1 - eps + slack if space is rows.near else np.zeros(len(i), dtype=np.bool_)
+        doubtful = np.flatnonzero(~within)
+        within[doubtful] = 1 - _cosine(rows, i[doubtful] + first, rows, j[doubtful] + first) <= eps
+        size = min(_STRIP, len(space) - first)
+        yield first, np.bincount(i[within], minlength=size), (j[within] + first).astype(np.int32)
+
+
+def _shortened(near: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return rows of fewer columns, whose scalar products are never below those of the unit rows.
+
+    A quarter of the columns stay, and one is added, the norm of the others: ``x.y <= x_S.y_S + |x_R| |y_R|``.
+    """
+    kept = near.shape[1] // 4
+    if kept < _SHORT:
+        return near
+    rest = near[:, kept:]
+    norm = np.sqrt(np.einsum("nd,nd->n", rest, rest, dtype=np.float64)).astype(np.float32)
+    return np.concatenate([near[:, :kept], norm[:, None]], axis=1)
+
+
+def _products(
+    space: NDArray[np.float32], first: int, *, least: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Return the pairs i < j of a strip's rows and later ones, counted from the strip, whose products reach ``least``."""
+    product = (space[first : first + _STRIP] @ space[first:].T).ravel()
+    at = np.flatnonzero(product >= least)
+    i, j = np.divmod(at, len(space) - first)
+    later = j > i
+    return i[later], j[later], product[at[later]]
+
+
+def _rounding(rows: _Rows) -> float:
     """Return how far a float32 scalar product of unit rows can be from the true one, in whatever order it is summed."""
-    return float((unit.shape[1] + 4) * np.finfo(np.float32).eps)
+    return float((rows.near.shape[1] + 4) * np.finfo(np.float32).eps)
 
 
-def _cosine(
-    left: NDArray[np.float64], i: NDArray[np.int64], right: NDArray[np.float64], j: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _cosine(left: _Rows, i: NDArray[np.int64], right: _Rows, j: NDArray[np.int64]) -> NDArray[np.float64]:
     out = np.empty(len(i), dtype=np.float64)
     for start in range(0, len(i), _PAIRS):
-        part = slice(start, start + _PAIRS)
-        out[part] = np.einsum("nd,nd->n", left[i[part]], right[j[part]])
+        a, b = i[start : start + _PAIRS], j[start : start + _PAIRS]
+        product = np.einsum("nd,nd->n", left.table[a], right.table[b], dtype=np.float64)
+        out[start : start + _PAIRS] = product / (left.norm[a] * right.norm[b])
     return out
 
 

@@ -89,7 +89,8 @@ def distinct(vectors: ArrayLike) -> tuple[Directions, NDArray[np.int64]]:
     >>> directions.take().tolist(), which.tolist()
     ([[0.0, 1.0], [1.0, 0.0]], [1, 0, 1])
     """
-    table, norm = with_norms(vectors, where="vectors", dtype=np.float32)
+    table, length = with_norms(vectors, where="vectors", dtype=np.float32)
+    norm = length.astype(np.float32)
     if not len(table):
         return Directions(table, norm, np.zeros(0, dtype=np.int64)), np.zeros(0, dtype=np.int64)
     ends = (table[:, [0, -1]] / norm[:, None] + _ZERO).view(np.uint32).astype(np.uint64)

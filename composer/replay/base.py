@@ -66,13 +66,14 @@ class ReplayPolicy(Spec):
 class RiskReplay(ReplayPolicy):
     """A policy that gives more to the domains that are more at risk; a member says by what ``field`` that is told.
 
-    Earlier domain j of E gets ``floor / E + (1 - floor) r_j / sum r`` of the total, r being its risk. The floor keeps domains
-    alive whose risk is told to be low: that is an estimate. Where no domain is at risk the shares are equal.
+    Earlier domain j gets ``(1 + strength r_j) / sum over i of (1 + strength r_i)`` of the total, r being its risk. Where all
+    risks are small the shares are nearly equal, however unlike the risks: what is told of them is an estimate, and a domain
+    whose risk is told to be low may be forgotten too. No domain gets more than ``1 + strength r_j`` times what another does.
     """
 
     field: ClassVar[str]
 
-    floor: float = Field(default=0.5, ge=0, le=1)
+    strength: float = Field(default=2.0, ge=0, allow_inf_nan=False)
 
     def shares(self, context: ReplayContext) -> NDArray[np.float64]:
         """Return the shares, with the sum one.
@@ -85,6 +86,5 @@ class RiskReplay(ReplayPolicy):
         told = getattr(context, self.field)
         if missing := [domain for domain in context.earlier if domain not in told]:
             raise InputError("the risk of a domain is not known", where=f"replay {self.name}", got=", ".join(missing))
-        risk = np.maximum(array(told[domain] for domain in context.earlier), 0)
-        even = np.full(len(risk), 1 / len(risk))
-        return np.asarray(self.floor * even + (1 - self.floor) * (risk / risk.sum() if risk.any() else even))
+        weight = 1 + self.strength * np.maximum(array(told[domain] for domain in context.earlier), 0)
+        return np.asarray(weight / weight.sum())

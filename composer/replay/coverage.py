@@ -22,7 +22,7 @@ class CoverageReplay(RiskReplay):
     >>> stage = ReplayContext(
     ...     stage=2, earlier=("a", "b"), current=("c",), weights=(1.0,), available=(900, 900), risk={"a": 0.25, "b": 0.75}
     ... )
-    >>> CoverageReplay(per_task=200, floor=0.5).amounts(stage).tolist()
+    >>> CoverageReplay(per_task=200, strength=2).amounts(stage).tolist()
     [150, 250]
     """
 

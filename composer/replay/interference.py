@@ -21,10 +21,10 @@ class InterferenceReplay(RiskReplay):
     --------
     >>> from composer.types import ReplayContext
     >>> stage = ReplayContext(
-    ...     stage=2, earlier=("a", "b"), current=("c",), weights=(1.0,), available=(900, 900), risk={"a": 0.0, "b": 0.4}
+    ...     stage=2, earlier=("a", "b"), current=("c",), weights=(1.0,), available=(900, 900), risk={"a": 0.0, "b": 0.5}
     ... )
-    >>> InterferenceReplay(per_task=200, floor=0.5).amounts(stage).tolist()
-    [100, 300]
+    >>> InterferenceReplay(per_task=150, strength=2).amounts(stage).tolist()
+    [100, 200]
     """
 
     name: Literal["interference"] = "interference"

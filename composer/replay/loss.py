@@ -17,9 +17,9 @@ class LossReplay(RiskReplay):
     --------
     >>> from composer.types import ReplayContext
     >>> stage = ReplayContext(
-    ...     stage=2, earlier=("a", "b"), current=("c",), weights=(1.0,), available=(900, 900), forgetting={"a": 0.3, "b": -0.1}
+    ...     stage=2, earlier=("a", "b"), current=("c",), weights=(1.0,), available=(900, 900), forgetting={"a": 1.0, "b": -0.1}
     ... )
-    >>> LossReplay(per_task=200, floor=0.5).amounts(stage).tolist()
+    >>> LossReplay(per_task=200, strength=2).amounts(stage).tolist()
     [300, 100]
     """
 

@@ -60,10 +60,12 @@ class Merge(Spec):
         if not tags:
             return names
         rows = self.embed.encode([*taken, *tags])  # in one call: a space may belong to its texts
-        rows, near = rows[len(taken) :], nearest(rows[len(taken) :], rows[: len(taken)], eps=self.eps)
-        names.update({tags[i]: taken[near[i]] for i in np.flatnonzero(near >= 0)})
-        apart = np.flatnonzero(near < 0)
-        for members in self._clusters([tags[i] for i in apart], rows[apart]):
+        if taken:
+            rows, near = rows[len(taken) :], nearest(rows[len(taken) :], rows[: len(taken)], eps=self.eps)
+            names.update({tags[i]: taken[near[i]] for i in np.flatnonzero(near >= 0)})
+            apart = np.flatnonzero(near < 0)
+            tags, rows = [tags[i] for i in apart], rows[apart]
+        for members in self._clusters(tags, rows):
             names.update(dict.fromkeys(members, min(members, key=lambda tag: (-counts[tag], tag))))
         return names
 

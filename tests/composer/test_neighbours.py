@@ -34,12 +34,12 @@ def test_labels_are_those_of_scikit_learn(degrees: list[int], min_samples: int, 
     assert dbscan(rows, eps=eps, min_samples=min_samples).tolist() == theirs(rows, eps=eps, min_samples=min_samples).tolist()
 
 
-@pytest.mark.parametrize("block", [7, 100, 1024])
+@pytest.mark.parametrize("strip", [7, 100, 1024])
 @pytest.mark.parametrize("spread", [0.1, 0.3, 0.45])
 def test_labels_are_those_of_scikit_learn_in_many_dimensions(
-    spread: float, block: int, monkeypatch: pytest.MonkeyPatch
+    spread: float, strip: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BLOCK", block)
+    monkeypatch.setattr(module, "_STRIP", strip)
     dice = rng(4, "neighbours", str(spread))
     topics = dice.normal(size=(40, 24))
     rows = topics[dice.integers(40, size=600)] + spread * dice.normal(size=(600, 24))

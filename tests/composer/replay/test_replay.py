@@ -166,27 +166,29 @@ AT_RISK = [word for word, cls in REPLAY.items() if issubclass(cls, RiskReplay)]
 
 
 @pytest.mark.parametrize("word", AT_RISK)
-@given(risk=st.lists(st.floats(0, 5), min_size=1, max_size=6), floor=st.floats(0, 1))
+@given(risk=st.lists(st.floats(0, 5), min_size=1, max_size=6), strength=st.floats(0, 50))
 @few
-def test_shares_at_risk_sum_to_one_and_keep_the_floor(word, risk, floor):
-    policy = REPLAY[word](floor=floor)
+def test_shares_at_risk_sum_to_one_and_differ_by_what_the_risks_allow(word, risk, strength):
+    policy = REPLAY[word](strength=strength)
     context = stage(np.array(risk) + (0.2 if policy.field == "forgetting" else 0), [10_000] * len(risk))
     shares = policy.shares(context)
     assert shares.sum() == pytest.approx(1)
-    assert (shares >= floor / len(risk) - 1e-12).all()
+    assert (shares[:, None] / shares <= (1 + strength * np.array(risk))[:, None] * (1 + 1e-9)).all()
     assert (np.argsort(shares, kind="stable")[-1] == np.argsort(risk, kind="stable")[-1]) or np.ptp(shares) < 1e-9
 
 
 @pytest.mark.parametrize("word", AT_RISK)
-def test_without_risk_or_with_a_floor_of_one_the_shares_are_equal(word):
+def test_without_risk_or_with_no_strength_the_shares_are_equal_and_with_little_of_either_nearly_so(word):
     none = stage([0, 0, 0] if REPLAY[word].field == "risk" else [0.1, 0.2, 0.0], [999] * 3)
     assert REPLAY[word](per_task=100).amounts(none).tolist() == [100, 100, 100]
-    assert REPLAY[word](per_task=100, floor=1).amounts(stage([0.3, 0.9, 0.5], [999] * 3)).tolist() == [100, 100, 100]
+    assert REPLAY[word](per_task=100, strength=0).amounts(stage([0.3, 0.9, 0.5], [999] * 3)).tolist() == [100, 100, 100]
+    little = np.array([0.003, 0, 0]) + (0.2 if REPLAY[word].field == "forgetting" else 0)
+    assert np.ptp(REPLAY[word]().shares(stage(little.tolist(), [999] * 3))) < 0.003
 
 
 def test_what_was_not_forgotten_counts_as_no_risk():
     # the forgetting is 0.3, -0.1 and 0.1 nats
-    assert REPLAY["loss"](per_task=100, floor=0).amounts(stage([0.5, 0.1, 0.3], [999] * 3)).tolist() == [225, 0, 75]
+    assert REPLAY["loss"](per_task=150, strength=10).amounts(stage([0.5, 0.1, 0.3], [999] * 3)).tolist() == [257, 64, 129]
 
 
 @pytest.mark.parametrize("word", AT_RISK)

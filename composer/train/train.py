@@ -18,14 +18,16 @@ from pydantic import Field
 
 from composer.errors import FaultError, InputError, ModelError, SpecError
 from composer.fingerprint import write_json
-from composer.progress import bar
+from composer.progress import bar, say
 from composer.spec import Spec, member_of, outside_identity, seed_of
 from composer.tables import TRACE, write
 from composer.train.adapters import ADAPTERS, Adapter
 from composer.train.adapters.full import Full
 from composer.train.batches import Row, rows, steps
+from composer.train.checkpoint import NAME, latest
 from composer.train.isolated import isolated
 from composer.train.model import load
+from composer.train.order import Order, Planned
 from composer.types import ModelRef
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ class Train(Spec):
     ``warmup_ratio`` of the steps and then falls as ``lr_schedule`` says; the optimiser is AdamW.
 
     ``micro_batch`` rows go through the model at once (all of a step's when absent), ``threads`` are those of one torch
-    operation, and ``report_to`` names loggers of transformers.
+    operation, and ``report_to`` names loggers of transformers. After every ``checkpoint_every`` steps a checkpoint is left from
+    which training goes on to the bit when it was stopped.
     """
 
     adapter: member_of(ADAPTERS, kind="adapter") = Full()  # type: ignore[valid-type]
@@ -57,6 +60,7 @@ class Train(Spec):
     micro_batch: int | None = outside_identity(None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = outside_identity("auto")
     threads: int | None = outside_identity(None, ge=1)
+    checkpoint_every: int = outside_identity(100, ge=1)
     report_to: tuple[str, ...] = outside_identity(())
 
 
@@ -112,10 +116,10 @@ def train(
         network, tokenizer = load(origin, device=device, exact=not adapter.needs_base)
         items, domains = rows(composition, samples, tokenizer=tokenizer, max_length=max_length)
         _check_lengths(items, network)
-        plan = steps(items, size=spec.batch_size, batches=spec.batches) * spec.epochs
+        order = Planned(steps(items, size=spec.batch_size, batches=spec.batches), times=spec.epochs)
         network = adapter.attach(network, previous=start, seed=seed)
         n_parameters = sum(parameter.numel() for parameter in adapter.state(network).values())
-        taken = _fit(network, plan, domains, spec=spec, device=device, seed=seed, folder=folder)
+        taken = _fit(network, order, domains, spec=spec, device=device, seed=seed, folder=folder)
         _check_weights(adapter, network)
         adapter.save(network, tokenizer, folder)
     write(_trace(taken, domains), folder / "trace.parquet", TRACE)
@@ -164,27 +168,27 @@ def _check_lengths(items: Sequence[Row], network: Any) -> None:
 
 
 def _fit(
-    network: Any, plan: list[list[Row]], domains: list[str], *, spec: Train, device: str, seed: int, folder: Path
+    network: Any, order: Order, domains: list[str], *, spec: Train, device: str, seed: int, folder: Path
 ) -> list[Step]:  # fmt: skip
-    import torch
-
     from composer.train.trainer import ComposerTrainer
 
     aside = folder / ".trainer"
-    args = _arguments(network, spec=spec, n_steps=len(plan), device=device, seed=seed, folder=aside)
-    try:
-        with bar("train", total=len(plan), unit="steps") as shown:
-            trainer = ComposerTrainer(
-                model=network, args=args, steps=plan, domains=domains,
-                adapter=spec.adapter, micro_batch=spec.micro_batch, shown=shown,
-            )  # fmt: skip
-            trainer.train()
-    except torch.OutOfMemoryError:
-        raise FaultError(
-            "the GPU's memory does not suffice", where="train", hint="set train.micro_batch, or lower it"
-        ) from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    args = _arguments(network, spec=spec, n_steps=order.n_steps, device=device, seed=seed, folder=aside)
+    with bar("train", total=order.n_steps, unit="steps") as shown:
+        trainer = ComposerTrainer(
+            model=network,
+            args=args,
+            order=order,
+            domains=domains,
+            adapter=spec.adapter,
+            micro_batch=spec.micro_batch,
+            shown=shown,
+        )
+        left = latest(aside)
+        if left is not None:
+            say(f"training goes on after step {left.name.removeprefix(NAME)}, from the checkpoint in {aside}")
+        trainer.train(resume_from_checkpoint=None if left is None else str(left))
+    shutil.rmtree(aside, ignore_errors=True)
     return trainer.taken
 
 
@@ -196,7 +200,8 @@ def _arguments(network: Any, *, spec: Train, n_steps: int, device: str, seed: in
         learning_rate=spec.learning_rate, lr_scheduler_type=SCHEDULES[spec.lr_schedule],
         warmup_steps=math.ceil(spec.warmup_ratio * n_steps), weight_decay=spec.weight_decay, max_grad_norm=spec.max_grad_norm,
         optim="adamw_torch_fused", seed=seed_of(seed, "trainer"), use_cpu=device == "cpu", bf16=device == "cuda",
-        save_strategy="no", report_to=list(spec.report_to) or "none", logging_strategy="steps" if spec.report_to else "no",
+        save_strategy="steps", save_steps=spec.checkpoint_every, report_to=list(spec.report_to) or "none",
+        logging_strategy="steps" if spec.report_to else "no",
         logging_steps=1, logging_nan_inf_filter=False, disable_tqdm=True, remove_unused_columns=False,
         dataloader_pin_memory=device == "cuda",
         use_cache=network.config.use_cache,  # else the Trainer writes False into the config that is saved
@@ -220,7 +225,7 @@ def _trace(taken: Sequence[Step], domains: Sequence[str]) -> pl.DataFrame:
                 "step": i, "position": position, "domain": domains[k], "weight": step.counts[k] / step.counts.sum(),
                 "loss_nats": step.losses[k] / step.counts[k], "n_tokens": step.counts[k],
             })  # fmt: skip
-        position += len(step.rows)
+        position += step.n_rows
     return pl.DataFrame(out, schema=TRACE)
 
 
@@ -229,8 +234,8 @@ def _stats(taken: Sequence[Step], domains: Sequence[str]) -> dict[str, Any]:
     counts = np.sum([step.counts for step in taken], axis=0)
     return {
         "steps": len(taken),
-        "samples": sum(len(step.rows) for step in taken),
-        "n_tokens": sum(len(row.encoding.ids) for step in taken for row in step.rows),
+        "samples": sum(step.n_rows for step in taken),
+        "n_tokens": sum(step.n_tokens for step in taken),
         "n_loss_tokens": int(counts.sum()),
         "loss_first": taken[0].loss,
         "loss_last": taken[-1].loss,

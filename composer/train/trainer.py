@@ -1,15 +1,18 @@
-"""The Trainer of transformers, held to exact token means, the composition's order and an account of every domain's loss.
+"""The Trainer of transformers, held to exact token means, the order of its steps and an account of every domain's loss.
 
-One item of its data set is the batch of one optimiser step, so that it never shuffles, groups or drops a row. The step itself
-is taken here: micro-batches are cut from the step's batch and every token weighs the same, however they are cut.
-Import this module only to train; it loads transformers.
+One item of its data set is the number of one optimiser step, so that it never shuffles, groups or drops a row. The rows of a
+step are asked for when the step is taken: nothing is fetched ahead of weights that may move. Every process asks for all rows of
+a step and takes its part of them, micro-batches are cut from that part, and every token of the step weighs the same, however it
+is cut and shared out. Import this module only to train; it loads transformers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,18 +21,26 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from composer.errors import FaultError
 from composer.progress import Bar
+from composer.train import checkpoint
 from composer.train.adapters import Adapter
-from composer.train.batches import IGNORED, Row, collate, micro
+from composer.train.batches import IGNORED, collate, micro
+from composer.train.order import Order
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+_NO_MEMORY = "can't allocate memory"  # what torch says where a CPU's memory ends
+
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimiser step saw: ``losses`` in nats and ``counts`` of trained tokens are sums, of shape (domains,)."""
+    """What one optimiser step saw, over all processes: ``n_rows`` rows of ``n_tokens`` tokens, trained or not.
 
-    rows: Sequence[Row]
+    ``losses`` in nats and ``counts`` of trained tokens are sums, of shape (domains,).
+    """
+
+    n_rows: int
+    n_tokens: int
     losses: np.ndarray
     counts: np.ndarray
 
@@ -40,7 +51,7 @@ class Step:
 
 
 class ComposerTrainer(Trainer):  # type: ignore[misc]
-    """Train a module on steps made beforehand.
+    """Train a module on the steps of an order.
 
     Parameters
     ----------
@@ -48,48 +59,57 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
         What the adapter attached.
     args
         Arguments whose batch size is one item, that is, one step.
-    steps
-        The rows of every optimiser step.
+    order
+        Asked for the rows of every optimiser step.
     domains
         Names of the domains that the rows count.
     adapter
         Asked at every step for its share in loss, gradients and parameters.
     micro_batch
-        Rows of one forward pass; the whole step's when absent.
+        Rows of one forward pass; all that a process has of a step when absent.
     shown
         The progress bar.
     """
 
     def __init__(
-        self, *, model: Any, args: TrainingArguments, steps: Sequence[Sequence[Row]], domains: Sequence[str],
+        self, *, model: Any, args: TrainingArguments, order: Order, domains: Sequence[str],
         adapter: Adapter, micro_batch: int | None, shown: Bar,
     ) -> None:  # fmt: skip
-        callbacks = [_AfterStep(adapter, shown)]
-        super().__init__(model=model, args=args, train_dataset=steps, data_collator=_one_step, callbacks=callbacks)
+        numbers = range(order.n_steps * args.world_size)  # a process is given every so manieth
+        super().__init__(
+            model=model, args=args, train_dataset=numbers, data_collator=_number, callbacks=[_AfterStep(adapter, shown)]
+        )
         self.remove_callback(PrinterCallback)  # standard output belongs to whoever runs the pipeline
-        self.steps, self.domains, self.adapter, self.micro_batch = steps, domains, adapter, micro_batch
+        self.order, self.domains, self.adapter, self.micro_batch = order, domains, adapter, micro_batch
         self.taken: list[Step] = []
 
     def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:  # noqa: ARG002
         """Take the gradient of one step's token mean, micro-batch by micro-batch, and remember every domain's part in it."""
         model.train()
+        rows = self.order.take()
+        mine = rows[self.args.process_index :: self.args.world_size] or rows[:1]
         self._losses, self._counts = np.zeros((2, len(self.domains)))
-        n = (inputs["labels"][:, 1:] != IGNORED).sum()
+        self._rows, batch = rows, collate(mine)
+        if len(rows) <= self.args.process_index:
+            batch["labels"].fill_(IGNORED)  # a process without a row goes through the motions with one that counts nothing
+        n = sum(sum(row.encoding.trained[1:]) for row in rows)
         total = torch.zeros((), device=self.args.device)
-        for part in micro(inputs, size=self.micro_batch):
-            loss = self.compute_loss(model, self._prepare_inputs(part), num_items_in_batch=n)
-            self.accelerator.backward(loss)
+        for part in micro(batch, size=self.micro_batch):
+            with self._memory_that_suffices():
+                loss = self.compute_loss(model, self._prepare_inputs(part), num_items_in_batch=n)
+                self.accelerator.backward(loss)
             total += loss.detach()
-        step = Step(self.steps[self.state.global_step], self._losses, self._counts.astype(np.int64))
-        self._check(step, float(total))
-        self.taken.append(step)
+        self._remember(float(total))
         self.adapter.after_backward(model)  # not in a callback: those come after clipping
         return total
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None  # noqa: ARG002
     ) -> Tensor:  # fmt: skip
-        """Return a micro-batch's sum of losses over the step's trained tokens, plus the adapter's term in proportion."""
+        """Return a micro-batch's sum of losses over the step's trained tokens, plus the adapter's term in proportion.
+
+        Gradients are averaged over the processes, so a process counts its part as many times as there are processes.
+        """
         labels = inputs["labels"][:, 1:]
         trained = labels != IGNORED
         logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False).logits
@@ -97,30 +117,99 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
         domain = inputs["domain"][:, None].expand_as(labels)[trained].cpu().numpy()
         self._losses += np.bincount(domain, losses.detach().double().cpu().numpy(), minlength=len(self.domains))
         self._counts += np.bincount(domain, minlength=len(self.domains))
-        loss: Tensor = losses.sum() / num_items_in_batch
+        share = self.args.world_size / num_items_in_batch
+        loss: Tensor = losses.sum() * share
         extra = self.adapter.extra_loss(model, inputs)
-        return loss if extra is None else loss + extra * (len(losses) / num_items_in_batch)
+        return loss if extra is None else loss + extra * (len(losses) * share)
 
     def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002
         """Count nothing: the Trainer would walk all modules at every step for a figure that nobody reads."""
         return 0
 
-    def _check(self, step: Step, loss: float) -> None:
-        if not math.isfinite(loss):
-            bad = sorted({self.domains[row.domain] for row in step.rows})
-            ids = ", ".join(row.sample_id for row in step.rows[:16]) + (", ..." if len(step.rows) > 16 else "")
-            what = f"the loss is {loss} in domains {', '.join(bad)}, samples {ids}"
-            raise FaultError(what, where=f"step {self.state.global_step}", hint="lower learning_rate, or look at these samples")
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log with the Trainer's own figures the loss and the share of every domain in the last step."""
+        if self.taken and "loss" in logs:
+            last = self.taken[-1]
+            for k in np.flatnonzero(last.counts).tolist():
+                logs[f"loss/{self.domains[k]}"] = float(last.losses[k] / last.counts[k])
+                logs[f"share/{self.domains[k]}"] = float(last.counts[k] / last.counts.sum())
+        super().log(logs, start_time)
+
+    def _remember(self, loss: float) -> None:
+        sums = torch.tensor(np.stack([self._losses, self._counts]), device=self.args.device)
+        if self.args.world_size > 1:
+            torch.distributed.all_reduce(sums)
+        losses, counts = sums.cpu().numpy()
+        if not (math.isfinite(loss) and np.isfinite(losses).all()):
+            bad = sorted({self.domains[row.domain] for row in self._rows})
+            raise self._fault(f"the loss is {loss} in domains {', '.join(bad)}, samples {self._ids()}", "look at these samples")
+        n_tokens = sum(len(row.encoding.ids) for row in self._rows)
+        self.taken.append(Step(len(self._rows), n_tokens, losses, counts.astype(np.int64)))
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """Clip as the Trainer does, and stop at gradients that are no numbers: the optimiser would keep them for ever."""
+        norm = super()._clip_grad_norm(model)
+        if not math.isfinite(float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)):
+            raise self._fault(f"the gradient's norm is {float(norm)}, samples {self._ids()}", "look at these samples")
+        return norm
+
+    @contextmanager
+    def _memory_that_suffices(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            if not isinstance(error, torch.OutOfMemoryError) and _NO_MEMORY not in str(error):
+                raise
+            longest = max(self._rows, key=lambda row: len(row.encoding.ids))
+            what = f"the memory does not suffice, the longest sample is {longest.sample_id} of {self.domains[longest.domain]}"
+            where, hint = f"step {self.state.global_step}", "set train.micro_batch, or lower it"
+            raise FaultError(what, where=where, got=f"{len(longest.encoding.ids)} tokens", hint=hint) from None
+
+    def _fault(self, what: str, way_out: str) -> FaultError:
+        return FaultError(what, where=f"step {self.state.global_step}", hint=f"lower learning_rate, or {way_out}")
+
+    def _ids(self) -> str:
+        return ", ".join(row.sample_id for row in self._rows[:16]) + (", ..." if len(self._rows) > 16 else "")
+
+    # What the Trainer pickles goes as safetensors and JSON, and a checkpoint is whole or is not there.
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ARG002
+        if self.state.global_step < self.state.max_steps:  # the end is saved as the result
+            checkpoint.write(self, Path(self.args.output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ARG002
+        checkpoint.restore_weights(self, Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint_folder: str | None) -> None:
+        if checkpoint_folder is not None:
+            checkpoint.restore_optimizer(self, Path(checkpoint_folder))
+
+    def _load_rng_state(self, checkpoint_folder: str | None) -> None:
+        if checkpoint_folder is not None:
+            checkpoint.restore_chance(self, Path(checkpoint_folder))
+
+    def state_of_order(self) -> dict[str, Any]:
+        """Return where the order stands, as plain JSON."""
+        return self.order.state()
+
+    def restore_order(self, state: Mapping[str, Any], taken: Sequence[Step]) -> None:
+        """Go on where the order stood, with the steps that were taken."""
+        self.order.restore(state)
+        self.taken = list(taken)
 
 
 class _AfterStep(TrainerCallback):  # type: ignore[misc]
     def __init__(self, adapter: Adapter, shown: Bar) -> None:
         self.adapter, self.shown = adapter, shown
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        if state.global_step:
+            self.shown.advance(state.global_step)
+
     def on_optimizer_step(self, args: Any, state: Any, control: Any, *, model: Any, **_: Any) -> None:  # noqa: ARG002
         self.adapter.after_step(model)
         self.shown.advance()
 
 
-def _one_step(items: Sequence[Sequence[Row]]) -> dict[str, Tensor]:
-    return collate(items[0])
+def _number(items: Sequence[int]) -> dict[str, Tensor]:
+    return {"step": torch.tensor(items)}

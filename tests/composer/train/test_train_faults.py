@@ -31,7 +31,7 @@ def test_a_loss_that_is_not_a_number(run: Run, base: ModelRef, samples: pl.DataF
     tokenizer.save_pretrained(tmp_path / "broken")
     with pytest.raises(FaultError, match=f"step 0: the loss is nan in domains code, law, samples {samples['sample_id'][0]}, "):
         run(tmp_path / "out", model=ModelRef(path=str(tmp_path / "broken")))
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")] == []
 
 
 def test_a_last_step_that_ruins_the_weights(
@@ -46,12 +46,38 @@ def test_a_last_step_that_ruins_the_weights(
         run(tmp_path, rows=samples.head(4))
 
 
-def test_memory_that_does_not_suffice(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def fill(_: Adapter, model: Any) -> None:  # noqa: ARG001
-        raise torch.OutOfMemoryError
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: 9 bytes")]
+)
+def test_memory_that_does_not_suffice(run: Run, error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fill(*_: Any) -> None:
+        raise error
 
-    monkeypatch.setattr(Full, "after_backward", fill)
-    with pytest.raises(FaultError, match=r"the GPU's memory does not suffice; set train.micro_batch"):
+    monkeypatch.setattr(Full, "extra_loss", fill)
+    told = r"step 0: the memory does not suffice, the longest sample is [0-9a-f]{16} of (law|code); got \d+ tokens; set train"
+    with pytest.raises(FaultError, match=told):
+        run(tmp_path)
+
+
+def test_an_error_that_is_not_of_memory_is_not_said_to_be(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(Full, "extra_loss", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        run(tmp_path)
+
+
+def test_a_gradient_that_is_not_finite(
+    run: Run, samples: pl.DataFrame, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def explode(_: Adapter, model: Any) -> None:
+        next(model.parameters()).grad.fill_(torch.inf)
+
+    monkeypatch.setattr(Full, "after_backward", explode)
+    with pytest.raises(
+        FaultError, match=f"step 0: the gradient's norm is (inf|nan), samples {samples['sample_id'][0]}, .*lower"
+    ):
         run(tmp_path)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -35,10 +35,14 @@ class Order(Protocol):
 
 @dataclass(frozen=True)
 class Composition:
-    """The rows to train on (COMPOSITION, by position) and the account of them (plain JSON, see :func:`compose`)."""
+    """The rows to train on (COMPOSITION, by position) and the account of them (plain JSON, see :func:`compose`).
+
+    ``reserve`` (COMPOSITION) are the rows that each domain could give beyond these, in the order in which it would.
+    """
 
     frame: pl.DataFrame
     report: dict[str, Any]
+    reserve: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ def compose(
     clusters: pl.DataFrame | None = None,
     answers: pl.DataFrame | None = None,
     only: int | None = None,
+    with_reserve: bool = False,
 ) -> Composition:
     """Return the rows to train on, in order, and the account of them.
 
@@ -98,6 +103,9 @@ def compose(
         of instructions a phase has those that name it, and those that name none as far as none names it.
     only
         The number of the one phase whose rows are wanted; they are the same as among those of all.
+    with_reserve
+        Whether the rows are wanted, too, that are left over: phase by phase and domain by domain, what its passes still have,
+        numbered on from the last row. A training whose weights move takes from them. The rows to train on stay the same.
 
     Returns
     -------
@@ -116,19 +124,20 @@ def compose(
     given = SelectContext(
         scores=scores, embeddings=embeddings, sample_embeddings=sample_embeddings, clusters=clusters, answers=answers
     )
-    shares, parts = [], []
+    shares, parts, left = [], [], []
     for i, phase in enumerate(schedule.phases):
         if only not in (None, i):
             continue
         of_phase = _shares(i, phase, domains=domains, pools=pools, max_repeats=max_repeats)
         current = _current([pools[domain] for domain in phase.current if domain in pools])
         context = replace(given, instruction_scores=_of_phase(instruction_scores, i), current=current)
-        drawn = [
-            _draw(pools[share.domain], share, by=replay_select if share.is_replay else select, context=context, seed=seed)
-            for share in of_phase
-            if share.target
-        ]
         shares += of_phase
+        drawn: list[pl.DataFrame] = []
+        for share in (each for each in of_phase if each.domain in pools and (each.target or with_reserve)):
+            by, passes = (replay_select, 1) if share.is_replay else (select, max_repeats)
+            draw = _draw(pools[share.domain], share, by=by, passes=passes, context=context, seed=seed, to_the_end=with_reserve)
+            drawn += [pl.concat(draw.taken)] if share.target else []
+            left += draw.left
         if drawn:
             parts.append(_interleaved(drawn, rng(seed, "compose", "interleave", i)))
     if not any(part.height for part in parts):
@@ -136,7 +145,8 @@ def compose(
         raise InputError("the composition is empty", where="budget", got=f"{schedule.total} {schedule.unit}", hint=hint)
     frame = _frame(pl.concat(parts), training)
     largest = {domain: int(pool.size.max()) for domain, pool in pools.items()}
-    return Composition(frame, account(schedule, shares, frame, largest=largest, domains=domains))
+    reserve = _frame(pl.concat(left), training, begin=frame.height) if with_reserve else None
+    return Composition(frame, account(schedule, shares, frame, largest=largest, domains=domains), reserve)
 
 
 def _training(samples: pl.DataFrame) -> pl.DataFrame:
@@ -198,23 +208,41 @@ def _shares(
     return out
 
 
-def _draw(pool: _Pool, share: Share, *, by: Order, context: SelectContext, seed: int) -> pl.DataFrame:
-    """Return the rows that come nearest to the share's target, pass by pass, each pass in random order."""
-    chosen, left, repeat = [], share.target, 0
-    while left > 0:
+class _Drawn(NamedTuple):
+    """What a domain gives to a phase, and what it could give beyond that, pass by pass."""
+
+    taken: list[pl.DataFrame]
+    left: list[pl.DataFrame]
+
+
+def _draw(pool: _Pool, share: Share, *, by: Order, passes: int, context: SelectContext, seed: int, to_the_end: bool) -> _Drawn:
+    """Return the rows that come nearest to the share's target, pass by pass, each pass in random order, and the others."""
+    out, left = _Drawn([], []), share.target
+    for repeat in range(passes):
+        if left <= 0 and not to_the_end:
+            break
         n = min(max(round(left * len(pool.size) / pool.supply), 1), len(pool.size))
         place = ("compose", share.phase, share.domain, repeat)
         order = by.order(pool.rows, context=context, n=n, seed=seed_of(seed, *place))
         reached = np.cumsum(pool.size[order])
-        taken = _nearest(reached, left)
-        rank = rng(seed, "shuffle", *place).permutation(taken)
-        chosen.append(pl.DataFrame({"at": pool.at[order[rank]], "rank": rank.astype(np.uint32)}).with_columns(
-            repeat=pl.lit(repeat, dtype=pl.UInt32), phase=pl.lit(share.phase, dtype=pl.UInt32),
-            is_replay=pl.lit(share.is_replay),
-        ))  # fmt: skip
+        taken = _nearest(reached, left) if left > 0 else 0
+        if left > 0:
+            out.taken.append(_shuffled(pool, order, 0, taken, share=share, repeat=repeat, chance=rng(seed, "shuffle", *place)))
+        if to_the_end:
+            chance = rng(seed, "shuffle the reserve", *place)
+            out.left.append(_shuffled(pool, order, taken, len(order), share=share, repeat=repeat, chance=chance))
         left = left - int(reached[-1]) if taken == len(order) else 0
-        repeat += 1
-    return pl.concat(chosen)
+    return out
+
+
+def _shuffled(
+    pool: _Pool, order: NDArray[np.int64], first: int, after: int, *, share: Share, repeat: int, chance: np.random.Generator
+) -> pl.DataFrame:
+    """Return a stretch of a selector's order in random order."""
+    rank = first + chance.permutation(after - first)
+    return pl.DataFrame({"at": pool.at[order[rank]], "rank": rank.astype(np.uint32)}).with_columns(
+        repeat=pl.lit(repeat, dtype=pl.UInt32), phase=pl.lit(share.phase, dtype=pl.UInt32), is_replay=pl.lit(share.is_replay)
+    )
 
 
 def _interleaved(parts: list[pl.DataFrame], generator: np.random.Generator) -> pl.DataFrame:
@@ -233,7 +261,8 @@ def _nearest(reached: NDArray[np.int64], target: int) -> int:
     return at + 1 if reached[at] - target < target - below else at
 
 
-def _frame(drawn: pl.DataFrame, training: pl.DataFrame) -> pl.DataFrame:
+def _frame(drawn: pl.DataFrame, training: pl.DataFrame, *, begin: int = 0) -> pl.DataFrame:
     rows = training.select("row", *_LIGHT)[drawn["at"]]
-    frame = pl.concat([drawn.drop("at"), rows], how="horizontal").with_columns(position=pl.int_range(pl.len(), dtype=pl.UInt64))
+    position = pl.int_range(begin, begin + pl.len(), dtype=pl.UInt64)
+    frame = pl.concat([drawn.drop("at"), rows], how="horizontal").with_columns(position=position)
     return check(frame, COMPOSITION, where="composition")

@@ -1,52 +1,237 @@
-"""Which rows make the next optimiser step."""
+"""Which rows make the next optimiser step: planned beforehand, or drawn by weights that may move between steps.
+
+Nothing is left to chance. The order follows from the supply and from the weights and when they were set, so that a run can be
+taken up from the few numbers of its state, and the weights it wrote down give its order again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, Literal, Protocol
 
+from composer.errors import FaultError, InputError
 from composer.train.batches import Row
+
+_UNIT = 2**40  # of a share; credits are whole numbers, so that equal ones are equal and no rounding piles up
 
 
 class Order(Protocol):
-    """What a trainer asks for the rows of its ``n_steps`` steps, one after another."""
+    """The rows of ``n_steps`` optimiser steps, one step after the other."""
 
     n_steps: int
 
-    def take(self) -> Sequence[Row]:
+    def take(self) -> list[Row]:
         """Return the rows of the next step."""
 
     def state(self) -> dict[str, Any]:
-        """Return where the order stands, as plain JSON."""
+        """Return how far the order is, as plain JSON."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from where the order stood."""
+        """Go on from a state of an order that was made alike."""
 
 
 class Planned:
-    """Steps that were made beforehand, ``times`` over.
+    """Steps made beforehand (:func:`composer.train.batches.steps`).
 
     Examples
     --------
-    >>> from composer.encode import Encoding
-    >>> a, b = (Row(word, 0, Encoding((1, 2), (False, True))) for word in "ab")
-    >>> order = Planned([[a], [b]], times=2)
-    >>> order.n_steps, [order.take()[0].sample_id for _ in range(3)], order.state()
-    (4, ['a', 'b', 'a'], {'taken': 3})
+    >>> order = Planned([["a", "b"], ["c"]])
+    >>> order.n_steps, order.take(), order.state(), order.take()
+    (2, ['a', 'b'], {'taken': 1}, ['c'])
     """
 
-    def __init__(self, steps: Sequence[Sequence[Row]], *, times: int = 1) -> None:
-        self.steps, self.n_steps, self.taken = steps, len(steps) * times, 0
+    def __init__(self, plan: Sequence[Sequence[Row]]) -> None:
+        self.n_steps = len(plan)
+        self._plan, self._taken = plan, 0
 
-    def take(self) -> Sequence[Row]:
-        """Return the rows of the next step."""
-        self.taken += 1
-        return self.steps[(self.taken - 1) % len(self.steps)]
+    def take(self) -> list[Row]:
+        """Return the rows of the next step.
+
+        Raises
+        ------
+        FaultError
+            Where all steps are taken.
+        """
+        _check_left(self._taken, self.n_steps)
+        self._taken += 1
+        return list(self._plan[self._taken - 1])
 
     def state(self) -> dict[str, Any]:
-        """Return how many steps were taken."""
-        return {"taken": self.taken}
+        """Return the number of steps taken."""
+        return {"taken": self._taken}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on after the steps that were taken."""
-        self.taken = int(state["taken"])
+        """Go on after so many steps.
+
+        Raises
+        ------
+        FaultError
+            For a state of an order that was made otherwise.
+        """
+        _check_fits(0 <= state["taken"] <= self.n_steps, state["taken"], expected=f"0 to {self.n_steps} steps")
+        self._taken = state["taken"]
+
+
+class Weighted:
+    """Rows drawn by weights that may be set anew between steps, every domain's in the order in which they are supplied.
+
+    Every domain has a credit, zero at first. A draw takes the next row of the domain of the largest credit, of equal ones that
+    of the larger weight, then the first; a row of size s then adds ``w_j s`` to every credit and costs its own domain s.
+    Credits are kept when weights move. As long as all k domains have weight and rows, with s the largest row, none is ever
+    more than s ahead of what its weights have owed it, and none more than ``(1 + 1/2 + ... + 1/(k - 1)) s`` behind, however
+    the weights move.
+
+    A domain whose weight is zero is never drawn from, and one that runs dry leaves its weight to the others in proportion; both
+    keep their credit. ``exhausted`` tells the steps whose draw took a domain's last row, and the domain.
+
+    Parameters
+    ----------
+    supply
+        For each domain its rows, each with its size in the mixture's unit, in the order in which they are to be taken.
+    weights
+        The share of every domain, of any scale.
+    size
+        Rows of a step.
+    n_steps
+        How many steps there are to be.
+    batches
+        ``mixed``, or ``domain`` for steps of one domain, of which the domain is drawn and the size is that of all its rows.
+
+    Raises
+    ------
+    InputError
+        For weights that are no shares, and for more steps than there are rows for.
+
+    Examples
+    --------
+    >>> supply = [[(name, 10) for name in "abcdefgh"], [(name, 10) for name in "ABCDEFGH"]]
+    >>> order = Weighted(supply, weights=[0.75, 0.25], size=4, n_steps=3)
+    >>> order.take()
+    ['a', 'A', 'b', 'c']
+    >>> order.set_weights([0.25, 0.75])
+    >>> order.take(), order.take(), order.exhausted
+    (['B', 'd', 'C', 'D'], ['E', 'e', 'F', 'G'], ())
+    """
+
+    def __init__(
+        self, supply: Sequence[Sequence[tuple[Row, int]]], *, weights: Iterable[float], size: int, n_steps: int,
+        batches: Literal["mixed", "domain"] = "mixed",
+    ) -> None:  # fmt: skip
+        self._rows = [[row for row, _ in domain] for domain in supply]
+        self._sums = [list(accumulate((n for _, n in domain), initial=0)) for domain in supply]
+        self._size, self._each = size, size if batches == "domain" else 1
+        self.n_steps, self._taken = n_steps, 0
+        self._at, self._credit = [0] * len(supply), [0] * len(supply)
+        self._exhausted = [(0, k) for k, rows in enumerate(self._rows) if not rows]
+        self._check_supply(batches)
+        self.set_weights(weights)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weights in force, as they were set."""
+        return self._weights
+
+    @property
+    def exhausted(self) -> tuple[tuple[int, int], ...]:
+        """The steps at which domains ran dry, and their numbers; those that had no row at all did at step 0."""
+        return tuple(self._exhausted)
+
+    def set_weights(self, weights: Iterable[float]) -> None:
+        """Draw by other weights from the next step on.
+
+        Raises
+        ------
+        InputError
+            For weights that are no shares of these domains.
+        """
+        values = tuple(map(float, weights))
+        if len(values) != len(self._rows) or not all(0 <= w < float("inf") for w in values) or not any(values):
+            expected = f"{len(self._rows)} finite numbers, none negative, one above zero"
+            raise InputError("weights that are no shares", where="weights", expected=expected, got=list(values))
+        self._weights = values
+        self._share_out()
+
+    def take(self) -> list[Row]:
+        """Return the rows of the next step; fewer than its size where no more are left.
+
+        Raises
+        ------
+        InputError
+            Where rows are left, but only of domains of weight zero.
+        FaultError
+            Where all steps are taken.
+        """
+        _check_left(self._taken, self.n_steps)
+        rows: list[Row] = []
+        for _ in range(self._size // self._each):
+            if self._live:
+                rows += self._draw()
+        if not rows:
+            hint = "give a weight to the domains that have rows, raise budget.max_repeats, or train for fewer steps"
+            raise InputError("no rows are left of the domains that have weight", where=f"step {self._taken}", hint=hint)
+        self._taken += 1
+        return rows
+
+    def state(self) -> dict[str, Any]:
+        """Return the steps and rows taken, the weights, the credits, and what has run dry."""
+        return {
+            "taken": self._taken, "at": list(self._at), "weights": list(self._weights), "credit": list(self._credit),
+            "exhausted": [list(event) for event in self._exhausted],
+        }  # fmt: skip
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state, to the same rows as without a stop.
+
+        Raises
+        ------
+        FaultError
+            For a state of an order that was made otherwise.
+        """
+        there = [len(rows) for rows in self._rows]
+        fits = len(state["at"]) == len(there) and all(0 <= at <= n for at, n in zip(state["at"], there, strict=True))
+        _check_fits(fits, state["at"], expected=f"rows taken of {there}")
+        _check_fits(0 <= state["taken"] <= self.n_steps, state["taken"], expected=f"0 to {self.n_steps} steps")
+        self._taken, self._at, self._credit = state["taken"], list(state["at"]), list(state["credit"])
+        self._exhausted = [(step, domain) for step, domain in state["exhausted"]]
+        self.set_weights(state["weights"])
+
+    def _draw(self) -> list[Row]:
+        k = max(self._live, key=self._credit.__getitem__)
+        begin = self._at[k]
+        end = self._at[k] = min(begin + self._each, len(self._rows[k]))
+        n = self._sums[k][end] - self._sums[k][begin]
+        for j in self._live:
+            self._credit[j] += self._share[j] * n
+        self._credit[k] -= self._whole * n
+        if end == len(self._rows[k]):
+            self._exhausted.append((self._taken, k))
+            self._share_out()
+        return self._rows[k][begin:end]
+
+    def _share_out(self) -> None:
+        """Share all weight among the domains with rows left; of equal credits the first of ``_live`` is drawn."""
+        live = [k for k, w in enumerate(self._weights) if w and self._at[k] < len(self._rows[k])]
+        total = sum(self._weights[k] for k in live)
+        self._share = {k: max(round(self._weights[k] / total * _UNIT), 1) for k in live}
+        self._whole = sum(self._share.values())
+        self._live = sorted(live, key=lambda k: -self._weights[k])
+
+    def _check_supply(self, batches: str) -> None:
+        if self._size < 1:
+            raise InputError("a step without rows", where="size", expected="1 or more", got=self._size)
+        parts = [len(rows) for rows in self._rows] if batches == "domain" else [sum(map(len, self._rows))]
+        most = sum(-(-n // self._size) for n in parts)
+        if self.n_steps > most:
+            hint = "raise budget.max_repeats, give more data, or train for fewer steps"
+            raise InputError("more steps than there are rows for", expected=f"at most {most}", got=self.n_steps, hint=hint)
+
+
+def _check_left(taken: int, n_steps: int) -> None:
+    if taken >= n_steps:
+        raise FaultError("all steps are taken", where="order", expected=f"{n_steps} steps", got=f"step {taken}")
+
+
+def _check_fits(fits: bool, got: object, *, expected: str) -> None:
+    if not fits:
+        raise FaultError("the state of another order", where="order", expected=expected, got=got)

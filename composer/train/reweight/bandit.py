@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from composer.train.reweight.base import Look, Move, Reweighting
+from composer.types import TOLERANCE
 
 
 class Bandit(Reweighting):
@@ -27,7 +28,7 @@ class Bandit(Reweighting):
     ... )
     >>> move = Bandit(alpha=0.5).move(look)
     >>> move.told["reward"].tolist(), round(float(move.told["exploration"][0]), 6), move.weights.round(6).tolist()
-    ([3.0, 2.0], 0.294353, [0.534617, 0.465383])
+    ([3.0, 2.0], 0.294353, [0.534616, 0.465384])
     """
 
     name: Literal["bandit"] = "bandit"
@@ -40,7 +41,7 @@ class Bandit(Reweighting):
         """Return the weights after one reward."""
         k, t = len(look.domains), look.memory.get("updates", 0) + 1
         reward = np.array(look.memory.get("reward", [0.0] * k), dtype=np.float64)
-        seen = np.isfinite(look.train_loss) & (look.weights > 0)
+        seen = np.isfinite(look.train_loss) & (look.weights > TOLERANCE)
         reward[seen] = self.alpha * reward[seen] + (1 - self.alpha) * look.train_loss[seen] / look.weights[seen]
         now, before = _exploration(k, t), _exploration(k, t - 1)
         gain = np.exp(before * (reward - reward.max()))

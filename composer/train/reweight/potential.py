@@ -15,7 +15,7 @@ class Potential(Reweighting):
     """Raise a domain's weight by its learnable potential: ``P_j' ~ P_j (1 + sigma gamma_j)``.
 
     ``gamma_j = max((l_j - ref_j) / l_j, 0)`` for the held-out loss l and the reference loss ref, which should be held out, too.
-    The rule ``exp`` is that of the released code, ``P_j' ~ P_j exp(l_j - ref_j)``, or ``P_j exp(l_j)`` without reference losses.
+    The rule ``exp`` is that of the released code, ``P_j' ~ P_j exp(l_j - ref_j)``, without reference losses ``P_j exp(l_j)``.
     A domain whose loss is not a number has gamma zero, and no part in the rule ``exp``. The weights compound: what gained at
     one look starts from there at the next.
 

@@ -78,6 +78,17 @@ TRACE: Schema = {
     "loss_nats": pl.Float64,
     "n_tokens": pl.UInt64,
 }
+WEIGHTS: Schema = {
+    "step": pl.UInt32,  # the optimiser steps that were taken
+    "position": pl.UInt64,  # the samples that were
+    "domain": pl.String,
+    "weight": pl.Float64,  # from here on
+    "loss_nats": pl.Float64,  # token mean of the held-out rows
+    "n_loss_tokens": pl.UInt64,
+    "reference_nats": pl.Float64,  # null where the law has none
+    "state": pl.String,
+    "told": pl.List(pl.Struct({"name": pl.String, "value": pl.Float64})),  # what the law made of the losses
+}
 EVALUATION: Schema = {
     "domain": pl.String,
     "sample_id": pl.String,

@@ -21,6 +21,7 @@ from composer.replay import REPLAY
 from composer.select import SELECTORS
 from composer.similarity import DISTANCES
 from composer.train.adapters import ADAPTERS
+from composer.train.reweight import REWEIGHTING
 from flows.command import STAGE_COMMANDS
 from flows.stages import STAGES
 from probes.embed import EMBEDDERS
@@ -42,7 +43,8 @@ FAMILIES: Mapping[str, Mapping[str, Any]] = {
     "engine": ENGINES,
     "embed": EMBEDDERS,
     "tags": TAGGERS,
-    "adapter": ADAPTERS,
+    "train.adapter": ADAPTERS,
+    "train.law": REWEIGHTING,
     "exports": EXPORTERS,
 }
 

@@ -47,11 +47,12 @@ def sequence_story(ground: Ground) -> list[Step]:
     told = [schedule, composition, _export(ground, schedule, composition)]
     if ground.recipe.train is None:
         return told
+    references = _references(ground, composition)
     trained, evaluations = list[Step](), [_evaluation(ground, "before")]
     for i in range(len(ground.phases)):
-        trained.append(_trained(ground, i, composition, start=trained[-1] if trained else None))
+        trained.append(_trained(ground, i, composition, start=trained[-1] if trained else None, references=references))
         evaluations.append(_evaluation(ground, f"after {ground.phases[i]}", trained=trained[-1]))
-    return [*told, *trained, *evaluations, *_retention(ground, evaluations)]
+    return [*told, *references, *trained, *evaluations, *_retention(ground, evaluations)]
 
 
 def _as_it_is_measured(ground: Ground) -> list[Step]:
@@ -59,7 +60,8 @@ def _as_it_is_measured(ground: Ground) -> list[Step]:
     for i, name in enumerate(ground.phases):
         schedule = _schedule(ground, name, stages=i + 1, evaluations=tuple(evaluations))
         composition = _composition(ground, schedule, name, phase=i)
-        trained.append(_trained(ground, i, composition, start=trained[-1] if trained else None))
+        references = _references(ground, composition, name, phase=i)
+        trained.append(_trained(ground, i, composition, start=trained[-1] if trained else None, references=references))
         evaluations.append(_evaluation(ground, f"after {name}", trained=trained[-1]))
     whole = _composition(ground, schedule)
     told = [schedule, whole, _export(ground, schedule, whole)]
@@ -81,6 +83,7 @@ def _composition(ground: Ground, schedule: Step, label: str = "", *, phase: int 
     return ground.call(
         "compose", label, domains=recipe.order, select=recipe.select, replay_select=recipe.replay_selector, seed=recipe.seed,
         max_repeats=recipe.budget.max_repeats, phase=phase, schedule=schedule, samples=ground.samples,
+        reserve=True if recipe.train is not None and recipe.train.law is not None else None,
         scores=tuple(measured[name] for name in SCORES if name in measured) or None,
         **{role: measured.get(name) for role, name in _SELECTING.items()},
     )  # fmt: skip
@@ -97,12 +100,28 @@ def _export(ground: Ground, schedule: Step, composition: Step) -> Step:
     )  # fmt: skip
 
 
-def _trained(ground: Ground, phase: int, composition: Step, *, start: Step | None, label: str | None = None) -> Step:
+def _references(ground: Ground, composition: Step, label: str = "", *, phase: int | None = None) -> tuple[Step, ...]:
+    """Tell how reference losses are found, where the law of training asks for them and the recipe does not give them."""
+    recipe = ground.recipe
+    spec = recipe.train
+    if spec is None or spec.law is None or "reference" not in spec.law.needs or (spec.reference and spec.reference.given):
+        return ()
+    return (ground.call(
+        "reference", label, spec=spec.model_copy(update={"law": None}), phase=phase, max_length=recipe.max_length,
+        seed=recipe.seed, composition=composition, samples=ground.samples, **ground.model,
+    ),)  # fmt: skip
+
+
+def _trained(
+    ground: Ground, phase: int, composition: Step, *, start: Step | None, references: tuple[Step, ...] = (),
+    label: str | None = None,
+) -> Step:  # fmt: skip
     recipe = ground.recipe
     name = label or (ground.phases[phase] if len(ground.phases) > 1 else "")
     return ground.call(
         "train", name, spec=recipe.train, phase=phase, max_length=recipe.max_length, seed=recipe.seed,
-        composition=composition, samples=ground.samples, start=start, **ground.model,
+        composition=composition, samples=ground.samples, start=start, references=references[0] if references else None,
+        **ground.model,
     )  # fmt: skip
 
 

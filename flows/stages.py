@@ -18,10 +18,10 @@ from composer.artifact import Artifact
 from composer.fingerprint import write_json
 from composer.spec import seed_of
 from composer.types import KnowledgeDistribution, MixContext, Mixture, Schedule, SimilarityMatrix, Source, Unit
-from flows import instructions
-from flows.inputs import forgetting, held_out, light_samples_of, references_of, samples_of, supply
+from flows import instructions, training
+from flows.inputs import forgetting, light_samples_of, references_of, supply
 from flows.models import Pinned, model_ref, tokenizer_of
-from flows.recipe import Corpus, Evaluate
+from flows.recipe import Corpus
 
 Stats = Mapping[str, Any]
 
@@ -134,13 +134,13 @@ def compose(
     folder: Path, *, domains: tuple[str, ...], select: Any, replay_select: Any, max_repeats: int, seed: int,
     schedule: Artifact, samples: Artifact, scores: Sequence[Artifact] = (), embeddings: Artifact | None = None,
     sample_embeddings: Artifact | None = None, answers: Artifact | None = None, clusters: Artifact | None = None,
-    phase: int | None = None,
+    phase: int | None = None, reserve: bool = False,
 ) -> Stats:  # fmt: skip
     """Choose the rows and their order; planned and realised shares are reported in rows, tokens and loss tokens."""
     from composer.compose import compose as choose
 
     given = {"embeddings": embeddings, "sample_embeddings": sample_embeddings, "answers": answers, "clusters": clusters}
-    tables_of = {role: (f"{role}.parquet", TABLES[role]) for role in given}
+    read = {role: tables.read(each.file(f"{role}.parquet"), TABLES[role]) if each else None for role, each in given.items()}
     composition = choose(
         Schedule(**schedule.json("schedule.json")),
         light_samples_of(samples, "target", "replay"),
@@ -153,9 +153,15 @@ def compose(
         max_repeats=max_repeats,
         seed=seed_of(seed, "compose"),
         only=phase,
-        **{role: tables.read(each.file(tables_of[role][0]), tables_of[role][1]) for role, each in given.items() if each},
+        with_reserve=reserve,
+        embeddings=read["embeddings"],
+        sample_embeddings=read["sample_embeddings"],
+        clusters=read["clusters"],
+        answers=read["answers"],
     )
     tables.write(composition.frame, folder / "composition.parquet", tables.COMPOSITION)
+    if composition.reserve is not None:
+        tables.write(composition.reserve, folder / "reserve.parquet", tables.COMPOSITION)
     write_json(folder / "report.json", composition.report)
     total = composition.report["total"]
     return {
@@ -198,59 +204,6 @@ def export(
     return stats
 
 
-def train(
-    folder: Path, *, spec: Any, phase: int, max_length: int, seed: int, model: Pinned, composition: Artifact, samples: Artifact,
-    base: Artifact | None = None, start: Artifact | None = None,
-) -> Stats:  # fmt: skip
-    """Train on one phase of the composition, from the base or from the phase before."""
-    from composer.train import train as fit
-
-    rows = tables.read(composition.file("composition.parquet"), tables.COMPOSITION).filter(pl.col("phase") == phase)
-    return fit(
-        rows,
-        samples_of(samples, "target", "replay"),
-        model=model_ref(model, base),
-        start=start.path if start else None,
-        spec=spec,
-        max_length=max_length,
-        seed=seed_of(seed, "train", phase),
-        folder=folder,
-    )
-
-
-def evaluate(
-    folder: Path, *, spec: Evaluate, engine: Any, max_length: int, model: Pinned, samples: Artifact,
-    base: Artifact | None = None, trained: Artifact | None = None, domains: tuple[str, ...] | None = None,
-) -> Stats:  # fmt: skip
-    """Measure loss and exact match of every domain on held-out rows."""
-    from probes.retention import measure, summarise
-
-    with engine.open(model_ref(model, base, trained)) as session:
-        found = measure(session, held_out(samples, most=spec.max_samples, domains=domains), max_length=max_length)
-    tables.write(found, folder / "evaluation.parquet", tables.EVALUATION)
-    summary = summarise(found)
-    write_json(folder / "evaluation.json", summary)
-    return {"samples": len(found), "domains": summary}
-
-
-def retain(
-    folder: Path, *, names: Sequence[str], current: Sequence[Sequence[str]], domains: tuple[str, ...],
-    evaluations: Sequence[Artifact], experts: Sequence[Artifact] = (),
-) -> Stats:  # fmt: skip
-    """Say what was learned, kept and forgotten from stage to stage."""
-    from probes.retention import Stage as Measured
-    from probes.retention import retention
-
-    upper = {domain: summary for each in experts for domain, summary in each.json("evaluation.json").items()}
-    found = [evaluation.json("evaluation.json") for evaluation in evaluations]
-    stages = [
-        Measured(name=name, current=group, domains={domain: each[domain] for domain in domains if domain in each})
-        for name, group, each in zip(names, current, found, strict=True)
-    ]
-    write_json(folder / "retention.json", retention(stages, experts=upper or None))
-    return {"stages": len(stages)}
-
-
 def report(folder: Path, *, name: str, inputs: Sequence[Artifact]) -> Stats:
     """Gather a run: which artifacts belong to it."""
     write_json(folder / "run.json", {"name": name, "artifacts": [{"kind": a.kind, "key": a.key} for a in inputs]})
@@ -277,9 +230,10 @@ STAGES: dict[str, Stage] = {
         Stage("replay", "schedule", replay, version=2),
         Stage("compose", "composition", compose, version=3),
         Stage("export", "export", export, version=2),
-        Stage("train", "model", train),
-        Stage("evaluate", "evaluation", evaluate),
-        Stage("retain", "retention", retain, version=2),
+        Stage("reference", "reference", training.reference),
+        Stage("train", "model", training.train),
+        Stage("evaluate", "evaluation", training.evaluate),
+        Stage("retain", "retention", training.retain, version=2),
         Stage("report", "run", report),
     )
 }

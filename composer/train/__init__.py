@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from composer.train.adapters import ADAPTERS, Adapter
 from composer.train.pretrain import Base, pretrain
+from composer.train.reference import reference_losses
+from composer.train.reweight import REWEIGHTING
+from composer.train.steering import Moving
 from composer.train.train import Train, train
 
-__all__ = ["ADAPTERS", "Adapter", "Base", "Train", "pretrain", "train"]
+__all__ = ["ADAPTERS", "REWEIGHTING", "Adapter", "Base", "Moving", "Train", "pretrain", "reference_losses", "train"]

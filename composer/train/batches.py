@@ -59,6 +59,15 @@ def rows(composition: pl.DataFrame, samples: pl.DataFrame, *, tokenizer: Any, ma
     return out, domains
 
 
+def held_out_rows(samples: pl.DataFrame, domains: Sequence[str], *, tokenizer: Any, max_length: int) -> list[Row]:
+    """Return held-out SAMPLE rows of these domains as tokens, in their order; those that cannot be encoded are left out."""
+    number = {domain: k for k, domain in enumerate(domains)}
+    own = samples.filter(pl.col("domain").is_in(list(domains)))
+    found = _encodings(own, tokenizer=tokenizer, max_length=max_length)
+    pairs = zip(own["sample_id"], own["domain"], strict=True)
+    return [Row(i, number[domain], e) for i, domain in pairs if isinstance(e := found[i], Encoding)]
+
+
 def steps(items: Sequence[Row], *, size: int, batches: Literal["mixed", "domain"]) -> list[list[Row]]:
     """Return the batches of one pass: ``size`` rows each, in order, or all of one domain.
 

@@ -55,7 +55,7 @@ def write(trainer: ComposerTrainer, folder: Path) -> None:
         save_file({key: value.detach().cpu().contiguous() for key, value in each.items()}, aside / name)
     trainer.state.save_to_json(str(aside / TRAINER))
     kept = {
-        "step": step, "domains": list(trainer.domains), "order": trainer.state_of_order(),
+        "step": step, "domains": list(trainer.domains), "standing": trainer.standing(),
         "schedule": trainer.lr_scheduler.state_dict(), "groups": moments["param_groups"], "chance": _legacy(),
     }  # fmt: skip
     write_json(aside / STATE, kept)
@@ -90,7 +90,7 @@ def restore_weights(trainer: ComposerTrainer, folder: Path) -> None:
             parameter.copy_(_as(found[name], parameter))
     columns = (account[name].numpy() for name in ("rows", "tokens", "losses", "counts"))
     taken = [Step(int(n), int(tokens), losses, counts) for n, tokens, losses, counts in zip(*columns, strict=True)]
-    trainer.restore_order(kept["order"], taken)
+    trainer.go_on_from(kept["standing"], taken)
 
 
 def restore_optimizer(trainer: ComposerTrainer, folder: Path) -> None:

@@ -6,34 +6,37 @@ trained weights, `trace.parquet` with a row per (step, domain), and `train.json`
 
 from __future__ import annotations
 
-import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from composer.errors import FaultError, InputError, ModelError, SpecError
 from composer.fingerprint import write_json
-from composer.progress import bar, say
 from composer.spec import Spec, member_of, outside_identity, seed_of
 from composer.tables import TRACE, write
 from composer.train.adapters import ADAPTERS, Adapter
 from composer.train.adapters.full import Full
-from composer.train.batches import Row, rows, steps
-from composer.train.checkpoint import NAME, latest
+from composer.train.batches import Row, held_out_rows, rows, steps
+from composer.train.fit import fit
+from composer.train.held_out import HeldOutRows
 from composer.train.isolated import isolated
 from composer.train.model import load
 from composer.train.order import Order, Planned
+from composer.train.reference import ReferenceLosses
+from composer.train.reweight import REWEIGHTING, Reweighting
+from composer.train.steering import Moving, Steering, steer
 from composer.types import ModelRef
 
 if TYPE_CHECKING:
     from composer.train.trainer import Step
 
-SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+    AnyLaw = Reweighting
+else:
+    AnyLaw = member_of(REWEIGHTING, kind="law of training")
 
 
 class Train(Spec):
@@ -46,6 +49,10 @@ class Train(Spec):
     ``micro_batch`` rows go through the model at once (all of a step's when absent), ``threads`` are those of one torch
     operation, and ``report_to`` names loggers of transformers. After every ``checkpoint_every`` steps a checkpoint is left from
     which training goes on to the bit when it was stopped.
+
+    With a ``law`` the weights of domains move while training goes on: it looks at the losses of held-out rows (``held_out``),
+    and each step's rows are drawn by the weights then in force, from the composition's rows and what it left in reserve. As
+    many rows are trained on as the composition has. ``reference`` says what the losses might come down to, for laws that ask.
     """
 
     adapter: member_of(ADAPTERS, kind="adapter") = Full()  # type: ignore[valid-type]
@@ -57,11 +64,26 @@ class Train(Spec):
     weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     max_grad_norm: float = Field(default=1.0, gt=0)
     batches: Literal["mixed", "domain"] = "mixed"
+    law: AnyLaw | None = None
+    reference: ReferenceLosses | None = None
+    held_out: HeldOutRows = HeldOutRows()
     micro_batch: int | None = outside_identity(None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = outside_identity("auto")
     threads: int | None = outside_identity(None, ge=1)
     checkpoint_every: int = outside_identity(100, ge=1)
     report_to: tuple[str, ...] = outside_identity(())
+
+    @model_validator(mode="after")
+    def _check(self) -> Train:
+        if self.law is not None and self.epochs > 1:
+            hint = "let rows come again by budget.max_repeats, which the reserve keeps to"
+            raise SpecError(
+                "a law moves weights within one pass", where="train.epochs", expected="1", got=self.epochs, hint=hint
+            )
+        if self.law is not None and "reference" in self.law.needs and self.reference is None:
+            hint = "give train.reference, such as {epochs: 3, rows: 200} or {given: {law: 1.8, ...}}"
+            raise SpecError(f"{self.law.name} needs reference losses", where="train.reference", hint=hint)
+        return self
 
 
 def train(
@@ -74,6 +96,7 @@ def train(
     max_length: int,
     seed: int,
     folder: Path,
+    moving: Moving | None = None,
 ) -> dict[str, Any]:
     """Train on the rows of a composition, in their order, and write the result into a folder.
 
@@ -90,14 +113,18 @@ def train(
     seed
         Seed of fresh adapter weights and of dropout.
     folder
-        Where ``model/`` or ``adapter/``, ``trace.parquet`` and ``train.json`` are written.
+        Where ``model/`` or ``adapter/``, ``trace.parquet`` and ``train.json`` are written, and ``weights.parquet`` and
+        ``levels.yaml`` where weights move: the looks, and the law that would set the same weights again.
+    moving
+        What a law of training needs; the rows are then drawn, and the composition's order is that of each domain alone.
 
     Returns
     -------
     dict
         ``steps``, ``samples``, ``n_tokens``, ``n_loss_tokens``, ``trainable_parameters``, the token means ``loss_first`` and
         ``loss_last`` of the first and the last step, and for each of ``domains`` its ``n_loss_tokens`` and, over all of
-        training, its token mean ``loss_nats``.
+        training, its token mean ``loss_nats``; where weights move ``looks``, ``weights`` (the last), ``exhausted`` (the steps
+        at which domains ran dry) and ``looking_seconds``.
 
     Raises
     ------
@@ -108,27 +135,34 @@ def train(
     FaultError
         Where samples do not fit the composition, a loss or a weight is not finite, or the GPU's memory does not suffice.
     """
-    adapter, device = spec.adapter, _device(spec)
+    adapter, device = spec.adapter, device_of(spec)
     _check_reports(spec.report_to)
     folder.mkdir(parents=True, exist_ok=True)
     with isolated(seed_of(seed, "train"), threads=spec.threads):
         origin = _origin(adapter, model=model, start=start)
         network, tokenizer = load(origin, device=device, exact=not adapter.needs_base)
-        items, domains = rows(composition, samples, tokenizer=tokenizer, max_length=max_length)
+        whole = composition if moving is None else pl.concat([composition, moving.reserve])
+        items, domains = rows(whole, samples, tokenizer=tokenizer, max_length=max_length)
         _check_lengths(items, network)
-        order = Planned(steps(items, size=spec.batch_size, batches=spec.batches), times=spec.epochs)
+        order: Order = Planned(steps(items, size=spec.batch_size, batches=spec.batches) * spec.epochs)
+        steering: Steering | None = None
+        if moving is not None:
+            measured = held_out_rows(moving.held_out, domains, tokenizer=tokenizer, max_length=max_length)
+            steering = steer(items, domains, measured, whole, n_rows=composition.height, spec=spec, moving=moving)
+            order = steering.order
         network = adapter.attach(network, previous=start, seed=seed)
         n_parameters = sum(parameter.numel() for parameter in adapter.state(network).values())
-        taken = _fit(network, order, domains, spec=spec, device=device, seed=seed, folder=folder)
+        taken = fit(network, order, domains, spec=spec, device=device, seed=seed, folder=folder, watch=steering)
         _check_weights(adapter, network)
         adapter.save(network, tokenizer, folder)
     write(_trace(taken, domains), folder / "trace.parquet", TRACE)
     stats = {**_stats(taken, domains), "trainable_parameters": n_parameters}
     write_json(folder / "train.json", {"spec": spec, "stats": stats})
-    return stats
+    return stats if steering is None else stats | steering.write(folder)
 
 
-def _device(spec: Train) -> str:
+def device_of(spec: Train) -> str:
+    """Return the device that a training uses: cpu or cuda."""
     import torch
 
     if spec.device == "cuda" and not torch.cuda.is_available():
@@ -165,49 +199,6 @@ def _check_lengths(items: Sequence[Row], network: Any) -> None:
         raise InputError(
             "a sample is longer than the model can read", expected=expected, got=got, hint="ingest with a lower max_length"
         )
-
-
-def _fit(
-    network: Any, order: Order, domains: list[str], *, spec: Train, device: str, seed: int, folder: Path
-) -> list[Step]:  # fmt: skip
-    from composer.train.trainer import ComposerTrainer
-
-    aside = folder / ".trainer"
-    args = _arguments(network, spec=spec, n_steps=order.n_steps, device=device, seed=seed, folder=aside)
-    with bar("train", total=order.n_steps, unit="steps") as shown:
-        trainer = ComposerTrainer(
-            model=network,
-            args=args,
-            order=order,
-            domains=domains,
-            adapter=spec.adapter,
-            micro_batch=spec.micro_batch,
-            shown=shown,
-        )
-        left = latest(aside)
-        if left is not None:
-            say(f"training goes on after step {left.name.removeprefix(NAME)}, from the checkpoint in {aside}")
-        trainer.train(resume_from_checkpoint=None if left is None else str(left))
-    shutil.rmtree(aside, ignore_errors=True)
-    return trainer.taken
-
-
-def _arguments(network: Any, *, spec: Train, n_steps: int, device: str, seed: int, folder: Path) -> Any:
-    from transformers import TrainingArguments
-
-    args = TrainingArguments(
-        output_dir=str(folder), per_device_train_batch_size=1, num_train_epochs=1, train_sampling_strategy="sequential",
-        learning_rate=spec.learning_rate, lr_scheduler_type=SCHEDULES[spec.lr_schedule],
-        warmup_steps=math.ceil(spec.warmup_ratio * n_steps), weight_decay=spec.weight_decay, max_grad_norm=spec.max_grad_norm,
-        optim="adamw_torch_fused", seed=seed_of(seed, "trainer"), use_cpu=device == "cpu", bf16=device == "cuda",
-        save_strategy="steps", save_steps=spec.checkpoint_every, report_to=list(spec.report_to) or "none",
-        logging_strategy="steps" if spec.report_to else "no",
-        logging_steps=1, logging_nan_inf_filter=False, disable_tqdm=True, remove_unused_columns=False,
-        dataloader_pin_memory=device == "cuda",
-        use_cache=network.config.use_cache,  # else the Trainer writes False into the config that is saved
-    )  # fmt: skip
-    args._n_gpu = min(args.n_gpu, 1)  # several GPUs would become DataParallel, which splits a step's exact token mean
-    return args
 
 
 def _check_weights(adapter: Adapter, network: Any) -> None:

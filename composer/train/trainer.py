@@ -25,6 +25,7 @@ from composer.train import checkpoint
 from composer.train.adapters import Adapter
 from composer.train.batches import IGNORED, collate, micro
 from composer.train.order import Order
+from composer.train.steering import Watch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,22 +70,26 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
         Rows of one forward pass; all that a process has of a step when absent.
     shown
         The progress bar.
+    watch
+        Asked before every step, for what the next one is to know.
     """
 
     def __init__(
         self, *, model: Any, args: TrainingArguments, order: Order, domains: Sequence[str],
-        adapter: Adapter, micro_batch: int | None, shown: Bar,
+        adapter: Adapter, micro_batch: int | None, shown: Bar, watch: Watch | None = None,
     ) -> None:  # fmt: skip
         numbers = range(order.n_steps * args.world_size)  # a process is given every so manieth
         super().__init__(
             model=model, args=args, train_dataset=numbers, data_collator=_number, callbacks=[_AfterStep(adapter, shown)]
         )
         self.remove_callback(PrinterCallback)  # standard output belongs to whoever runs the pipeline
-        self.order, self.domains, self.adapter, self.micro_batch = order, domains, adapter, micro_batch
+        self.order, self.watch, self.domains, self.adapter, self.micro_batch = order, watch, domains, adapter, micro_batch
         self.taken: list[Step] = []
 
     def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:  # noqa: ARG002
         """Take the gradient of one step's token mean, micro-batch by micro-batch, and remember every domain's part in it."""
+        if self.watch is not None:
+            self.watch.before(self)
         model.train()
         rows = self.order.take()
         mine = rows[self.args.process_index :: self.args.world_size] or rows[:1]
@@ -110,17 +115,29 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
 
         Gradients are averaged over the processes, so a process counts its part as many times as there are processes.
         """
-        labels = inputs["labels"][:, 1:]
-        trained = labels != IGNORED
-        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False).logits
-        losses = torch.nn.functional.cross_entropy(logits[:, :-1][trained].float(), labels[trained], reduction="none")
-        domain = inputs["domain"][:, None].expand_as(labels)[trained].cpu().numpy()
+        losses, domain = self.token_losses(model, inputs)
         self._losses += np.bincount(domain, losses.detach().double().cpu().numpy(), minlength=len(self.domains))
         self._counts += np.bincount(domain, minlength=len(self.domains))
         share = self.args.world_size / num_items_in_batch
         loss: Tensor = losses.sum() * share
         extra = self.adapter.extra_loss(model, inputs)
         return loss if extra is None else loss + extra * (len(losses) * share)
+
+    def token_losses(self, model: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, np.ndarray]:
+        """Return the loss of every trained token in nats and the number of its domain."""
+        labels = inputs["labels"][:, 1:]
+        trained = labels != IGNORED
+        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False).logits
+        losses = torch.nn.functional.cross_entropy(logits[:, :-1][trained].float(), labels[trained], reduction="none")
+        return losses, inputs["domain"][:, None].expand_as(labels)[trained].cpu().numpy()
+
+    def summed(self, values: np.ndarray) -> np.ndarray:
+        """Return the sums of float64 values over all processes."""
+        if self.args.world_size == 1:
+            return values
+        sums = torch.tensor(values, device=self.args.device)
+        torch.distributed.all_reduce(sums)
+        return sums.cpu().numpy()
 
     def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002
         """Count nothing: the Trainer would walk all modules at every step for a figure that nobody reads."""
@@ -136,10 +153,7 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
     def _remember(self, loss: float) -> None:
-        sums = torch.tensor(np.stack([self._losses, self._counts]), device=self.args.device)
-        if self.args.world_size > 1:
-            torch.distributed.all_reduce(sums)
-        losses, counts = sums.cpu().numpy()
+        losses, counts = self.summed(np.stack([self._losses, self._counts]))
         if not (math.isfinite(loss) and np.isfinite(losses).all()):
             bad = sorted({self.domains[row.domain] for row in self._rows})
             raise self._fault(f"the loss is {loss} in domains {', '.join(bad)}, samples {self._ids()}", "look at these samples")
@@ -188,13 +202,15 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
         if checkpoint_folder is not None:
             checkpoint.restore_chance(self, Path(checkpoint_folder))
 
-    def state_of_order(self) -> dict[str, Any]:
-        """Return where the order stands, as plain JSON."""
-        return self.order.state()
+    def standing(self) -> dict[str, Any]:
+        """Return where the order and the watch stand, as plain JSON."""
+        return {"order": self.order.state(), "watch": None if self.watch is None else self.watch.state()}
 
-    def restore_order(self, state: Mapping[str, Any], taken: Sequence[Step]) -> None:
-        """Go on where the order stood, with the steps that were taken."""
-        self.order.restore(state)
+    def go_on_from(self, state: Mapping[str, Any], taken: Sequence[Step]) -> None:
+        """Go on where both stood, with the steps that were taken."""
+        self.order.restore(state["order"])
+        if self.watch is not None:
+            self.watch.restore(state["watch"])
         self.taken = list(taken)
 
 

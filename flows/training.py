@@ -1,0 +1,110 @@
+"""The stages that train and measure what training did.
+
+They are as all stages (:mod:`flows.stages`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from composer import tables
+from composer.artifact import Artifact
+from composer.fingerprint import write_json
+from composer.spec import seed_of
+from flows.inputs import held_out, samples_of
+from flows.models import Pinned, model_ref
+from flows.recipe import Evaluate
+
+Stats = Mapping[str, Any]
+
+
+def reference(
+    folder: Path, *, spec: Any, max_length: int, seed: int, model: Pinned, composition: Artifact, samples: Artifact,
+    base: Artifact | None = None, phase: int | None = None,
+) -> Stats:  # fmt: skip
+    """Find what the held-out loss of every domain comes down to when the model is trained on it alone, briefly."""
+    from composer.train import reference_losses
+
+    rows = tables.read(composition.file("composition.parquet"), tables.COMPOSITION)
+    return reference_losses(
+        rows if phase is None else rows.filter(pl.col("phase") == phase),
+        samples_of(samples, "target", "replay"),
+        held_out(samples, most=spec.held_out.rows),
+        model=model_ref(model, base),
+        spec=spec,
+        max_length=max_length,
+        seed=seed_of(seed, "reference"),
+        folder=folder,
+    )
+
+
+def train(
+    folder: Path, *, spec: Any, phase: int, max_length: int, seed: int, model: Pinned, composition: Artifact, samples: Artifact,
+    base: Artifact | None = None, start: Artifact | None = None, references: Artifact | None = None,
+) -> Stats:  # fmt: skip
+    """Train on one phase of the composition, from the base or from the phase before."""
+    from composer.train import train as fit
+
+    rows = tables.read(composition.file("composition.parquet"), tables.COMPOSITION).filter(pl.col("phase") == phase)
+    return fit(
+        rows,
+        samples_of(samples, "target", "replay"),
+        model=model_ref(model, base),
+        start=start.path if start else None,
+        spec=spec,
+        max_length=max_length,
+        seed=seed_of(seed, "train", phase),
+        folder=folder,
+        moving=None if spec.law is None else _moving(spec, phase, composition, samples, references),
+    )
+
+
+def _moving(spec: Any, phase: int, composition: Artifact, samples: Artifact, references: Artifact | None) -> Any:
+    """Return what a law of training needs beside the rows of its phase (:class:`composer.train.Moving`)."""
+    from composer.train import Moving
+
+    report, told = composition.json("report.json"), spec.reference.given if spec.reference else None
+    return Moving(
+        reserve=tables.read(composition.file("reserve.parquet"), tables.COMPOSITION).filter(pl.col("phase") == phase),
+        held_out=held_out(samples, most=spec.held_out.rows),
+        weights={share["domain"]: share["planned_share"] for share in report["phases"][phase]["domains"]},
+        unit=report["unit"],
+        references=references.manifest.stats["domains"] if references else told,
+    )
+
+
+def evaluate(
+    folder: Path, *, spec: Evaluate, engine: Any, max_length: int, model: Pinned, samples: Artifact,
+    base: Artifact | None = None, trained: Artifact | None = None, domains: tuple[str, ...] | None = None,
+) -> Stats:  # fmt: skip
+    """Measure loss and exact match of every domain on held-out rows."""
+    from probes.retention import measure, summarise
+
+    with engine.open(model_ref(model, base, trained)) as session:
+        found = measure(session, held_out(samples, most=spec.max_samples, domains=domains), max_length=max_length)
+    tables.write(found, folder / "evaluation.parquet", tables.EVALUATION)
+    summary = summarise(found)
+    write_json(folder / "evaluation.json", summary)
+    return {"samples": len(found), "domains": summary}
+
+
+def retain(
+    folder: Path, *, names: Sequence[str], current: Sequence[Sequence[str]], domains: tuple[str, ...],
+    evaluations: Sequence[Artifact], experts: Sequence[Artifact] = (),
+) -> Stats:  # fmt: skip
+    """Say what was learned, kept and forgotten from stage to stage."""
+    from probes.retention import Stage as Measured
+    from probes.retention import retention
+
+    upper = {domain: summary for each in experts for domain, summary in each.json("evaluation.json").items()}
+    found = [evaluation.json("evaluation.json") for evaluation in evaluations]
+    stages = [
+        Measured(name=name, current=group, domains={domain: each[domain] for domain in domains if domain in each})
+        for name, group, each in zip(names, current, found, strict=True)
+    ]
+    write_json(folder / "retention.json", retention(stages, experts=upper or None))
+    return {"stages": len(stages)}

@@ -3,6 +3,7 @@
 similarity  a heat map in which near domains stand side by side
 clusters    the map of the instructions, every cluster in a colour of its own, the largest by name
 schedule    how much of every phase is new and how much of what comes back
+model       the weights that moved while it was trained, and the held-out losses that moved them
 """
 
 from __future__ import annotations
@@ -130,10 +131,36 @@ def _schedule(artifact: Artifact, figure: Figure) -> None:
     axes.set_title("What every phase is trained on")
 
 
+def _model(artifact: Artifact, figure: Figure) -> None:
+    import polars as pl
+    from matplotlib import colormaps
+
+    if "weights.parquet" not in artifact.manifest.files:
+        hint = "train with a law: train.law={name: potential, ...}"
+        raise InputError("no weights moved in this training", got=f"model/{artifact.key}", hint=hint)
+    looks = pl.read_parquet(artifact.file("weights.parquet"))
+    figure.set_size_inches(9, 6)
+    above, below = figure.subplots(2, 1, sharex=True)
+    for i, own in enumerate(looks.partition_by("domain", maintain_order=True)):
+        color, name, at = colormaps["tab10"](i % 10), own["domain"][0], own["position"].to_numpy()
+        above.plot(at, own["weight"].to_numpy(), drawstyle="steps-post", color=color, label=name)
+        below.plot(at, own["loss_nats"].to_numpy(), marker="o", markersize=3, color=color)
+        if own["reference_nats"][0] is not None:
+            below.axhline(own["reference_nats"][0], linestyle=":", linewidth=1, color=color)
+    above.set_ylabel("weight")
+    above.set_ylim(bottom=0)
+    below.set_ylabel("held-out loss, nats per token")
+    below.set_xlabel("samples trained on")
+    above.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+    dotted = "; dotted: reference losses" if looks["reference_nats"].is_not_null().any() else ""
+    above.set_title(f"Domain weights and the losses that moved them{dotted}")
+
+
 PICTURES: Mapping[str, Callable[[Artifact, Any], None]] = {
     "similarity": _similarity,
     "clusters": _clusters,
     "schedule": _schedule,
+    "model": _model,
 }
 
 

@@ -159,6 +159,38 @@ def _composition(artifact: Artifact) -> list[Group]:
     return shown
 
 
+def _model(artifact: Artifact) -> list[Any]:
+    import polars as pl
+
+    stats = artifact.manifest.stats
+    if "domains" not in stats:  # one that was made from documents
+        return []
+    rows = [(domain, told["n_loss_tokens"], told["loss_nats"]) for domain, told in stats["domains"].items()]
+    title = f"Training: {stats['steps']:,} steps, loss {stats['loss_first']:.3f} to {stats['loss_last']:.3f} nats per token"
+    shown: list[Any] = [table(title, ("domain", "loss tokens", "mean loss"), rows)]
+    if "looks" not in stats:
+        return shown
+    looks = pl.read_parquet(artifact.file("weights.parquet"))
+    ends = [looks.filter(pl.col("step") == step) for step in (looks["step"].min(), looks["step"].max())]
+    columns = zip(*(end[of] for of in ("weight", "loss_nats") for end in ends), ends[0]["reference_nats"], strict=True)
+    moved = [(domain, *values) for domain, values in zip(ends[0]["domain"], columns, strict=True)]
+    names = ("domain", "weight first", "last", "held-out loss first", "last", "reference")
+    share = stats["looking_seconds"] / max(artifact.manifest.made["seconds"], 1e-3)
+    states = ", ".join(f"{state} {n}" for state, n in looks.group_by("state", maintain_order=True).len().iter_rows())
+    shown.append(table(f"Weights that moved, {stats['looks']} looks, {share:.0%} of the time", names, moved))
+    dry = ", ".join(f"{each['domain']} after step {each['step']:,}" for each in stats["exhausted"])
+    return [*shown, Text(f"Looks by domain: {states}." + (f" Ran dry: {dry}." if dry else ""))]
+
+
+def _reference(artifact: Artifact) -> list[Any]:
+    told = artifact.json("reference.json")
+    rows = [
+        (domain, each["loss_nats"], each["looks"][0], len(each["looks"]) - 1, each["rows"]) for domain, each in told.items()
+    ]
+    columns = ("domain", "least held-out loss", "before training", "epochs", "rows")
+    return [table("Reference losses, nats per token, of the model trained on each domain alone", columns, rows)]
+
+
 def _retention(artifact: Artifact) -> list[Any]:
     report = artifact.json("retention.json")
     domains, stages = report["domains"], report["stages"]
@@ -221,6 +253,8 @@ VIEWS: dict[str, Callable[[Artifact], Sequence[Any]]] = {
     "mixture": _mixture,
     "schedule": _schedule,
     "composition": _composition,
+    "reference": _reference,
+    "model": _model,
     "retention": _retention,
 }
 

@@ -1,8 +1,8 @@
 """Messages to tokens, with a mark on every token that is trained on: the one place where conversations become tokens.
 
 Ingest counts with it, the trainer makes its batches with it and evaluation measures with it, so their counts agree to the
-token. The marked tokens are those of the answers, which :mod:`composer.render` finds as characters of the rendered text; a
-token that straddles an answer's beginning belongs to the answer.
+token. The marked tokens are those of the answers (of all, or of the last: ``loss_on``), which :mod:`composer.render` finds as
+characters of the rendered text; a token that straddles an answer's beginning belongs to the answer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from composer.render import Rendering, render, render_prompt
 from composer.template import PLAIN_TEMPLATE as PLAIN_TEMPLATE
 from composer.template import ChatTemplate
 from composer.template import Tokenizer as Tokenizer
+from composer.types import LossOn
 
 Conversation = Whole | Sequence[Message]
 """A conversation whole, or its messages where they are all there is."""
@@ -80,15 +81,18 @@ def load_tokenizer(path: str | Path, *, chat_template: str = "auto") -> Any:
     return tokenizer
 
 
-def encode(tokenizer: Tokenizer, conversations: Sequence[Conversation], *, max_length: int) -> list[Encoding | str]:
+def encode(
+    tokenizer: Tokenizer, conversations: Sequence[Conversation], *, max_length: int, loss_on: LossOn = "all"
+) -> list[Encoding | str]:
     """Return an Encoding per conversation, or the reason in words why it cannot be trained on.
 
-    Texts are rendered by the chat template, tokenised in one batch and cut after ``max_length`` tokens. A conversation of a
-    single assistant turn is a plain document: it is tokenised without the template and trained on whole. The reasons are
+    Texts are rendered by the chat template, tokenised in one batch and cut after ``max_length`` tokens. ``loss_on`` says which
+    answers are trained on. A conversation of a single assistant turn is a plain document: it is tokenised without the template
+    and trained on whole. The reasons are
     ``template_refuses``, ``template_rewrites_history`` and ``no_loss_tokens``.
     """
     template = ChatTemplate(tokenizer)
-    rendered = [rendering_of(template, conversation) for conversation in conversations]
+    rendered = [rendering_of(template, conversation, loss_on=loss_on) for conversation in conversations]
     found = iter(tokens(tokenizer, [rendering.text for rendering in rendered if isinstance(rendering, Rendering)]))
     return [
         rendering if isinstance(rendering, str) else _encoded(tokenizer, rendering, next(found), max_length=max_length)
@@ -108,7 +112,9 @@ def prompt_ids(tokenizer: Tokenizer, conversation: Conversation) -> list[int]:
     return list(found.ids)
 
 
-def preview(tokenizer: Tokenizer, conversation: Conversation, *, max_length: int) -> list[tuple[str, bool | None]]:
+def preview(
+    tokenizer: Tokenizer, conversation: Conversation, *, max_length: int, loss_on: LossOn = "all"
+) -> list[tuple[str, bool | None]]:
     """Return the conversation as the model reads it: the texts of its tokens in runs, each with whether it is trained on.
 
     The runs that a cut after ``max_length`` tokens leaves out come last and are marked None.
@@ -118,7 +124,7 @@ def preview(tokenizer: Tokenizer, conversation: Conversation, *, max_length: int
     SourceError
         Where the chat template does not carry the conversation; the message is the reason.
     """
-    rendering = render(ChatTemplate(tokenizer), as_whole(conversation))
+    rendering = render(ChatTemplate(tokenizer), as_whole(conversation), loss_on=loss_on)
     [found] = tokens(tokenizer, [rendering.text])
     ids, trained = _marked(tokenizer, rendering, found)
     trained[:1] = [False] * len(trained[:1])  # nothing predicts the first token
@@ -138,10 +144,10 @@ def as_whole(conversation: Conversation) -> Whole:
     return conversation if isinstance(conversation, Whole) else whole(conversation, None)
 
 
-def rendering_of(template: ChatTemplate, conversation: Conversation) -> Rendering | str:
+def rendering_of(template: ChatTemplate, conversation: Conversation, *, loss_on: LossOn) -> Rendering | str:
     """Return a conversation's rendering, or the reason why it has none."""
     try:
-        return render(template, as_whole(conversation))
+        return render(template, as_whole(conversation), loss_on=loss_on)
     except SourceError as error:
         return error.what
 

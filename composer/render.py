@@ -9,6 +9,9 @@ models rewrite what went before (they strip the thinking of earlier turns, or gi
 row those answers are trained on whose rendering stays as it was, most often the last, after the history that the model will
 see. To train on a rewritten answer would teach the model to answer without the thinking, or without the mark, that it is asked
 with; a template file that leaves history as it is has all answers trained on.
+
+Which answers are wanted is ``loss_on``: ``all``, or the ``last`` alone, that of the last assistant turn as the template has it
+(turns of one speaker that had to be merged are one). Everything that counts, encodes or shows takes its spans from here.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from typing import Any
 
 from composer.conversation import THINKING, Whole
 from composer.errors import SourceError
-from composer.template import Answers, ChatTemplate, Turn
+from composer.template import Answers, ChatTemplate, Span, Turn
+from composer.types import LossOn
 
 LADDER: tuple[frozenset[str], ...] = tuple(
     frozenset(words)
@@ -51,26 +55,26 @@ class Rendering:
     """
 
     text: str
-    spans: tuple[tuple[int, int], ...]
+    spans: tuple[Span, ...]
     adapted: bool = False
     not_carried: tuple[str, ...] = ()
     document: bool = False
 
 
-def render(template: ChatTemplate, conversation: Whole) -> Rendering:
+def render(template: ChatTemplate, conversation: Whole, *, loss_on: LossOn = "all") -> Rendering:
     """Return the conversation as text and the spans of the answers that are trained on; a document is its text.
 
     Raises
     ------
     SourceError
-        Where no rung of the ladder renders (``template_refuses``) or leaves an answer to train on
+        Where no rung of the ladder renders (``template_refuses``) or leaves a wanted answer to train on
         (``template_rewrites_history``); the message is the reason under which the row is counted.
     """
     first = conversation.turns[0] if len(conversation.turns) == 1 else {}
     if first.get("role") == "assistant" and len(first) == 2 and not conversation.tools:
         text = first["content"]
         return Rendering(text, ((0, len(text)),), document=True)
-    return _climb(conversation, lambda turned: _trainable(template.answers(turned)))
+    return _climb(conversation, template.answers, loss_on=loss_on)
 
 
 def render_prompt(template: ChatTemplate, conversation: Whole) -> str:
@@ -81,7 +85,7 @@ def render_prompt(template: ChatTemplate, conversation: Whole) -> str:
     SourceError
         ``template_refuses``, where no rung of the ladder renders.
     """
-    return _climb(conversation, lambda turned: Answers(template.text(turned, prompt=True), (), 0)).text
+    return _climb(conversation, lambda turned: Answers(template.text(turned, prompt=True), ()), loss_on="all").text
 
 
 def fold(conversation: Whole, words: Collection[str]) -> Whole:
@@ -116,7 +120,7 @@ def fold(conversation: Whole, words: Collection[str]) -> Whole:
     return Whole(turns, tools)
 
 
-def _climb(conversation: Whole, attempt: Callable[[Whole], Answers]) -> Rendering:
+def _climb(conversation: Whole, attempt: Callable[[Whole], Answers], *, loss_on: LossOn) -> Rendering:
     if any("tool_calls" in turn for turn in conversation.turns):
         conversation = Whole([_with_objects(turn) for turn in conversation.turns], conversation.tools)
     tried: list[Whole] = []
@@ -126,23 +130,23 @@ def _climb(conversation: Whole, attempt: Callable[[Whole], Answers]) -> Renderin
             continue
         tried.append(turned)
         try:
-            found = _judged(conversation, turned, attempt(turned))
+            found = _judged(conversation, turned, attempt(turned), loss_on=loss_on)
         except SourceError as error:
             refusal = refusal or error
             continue
-        return _carried_best(conversation, attempt, found, rung)
+        return _carried_best(conversation, attempt, found, rung, loss_on=loss_on)
     raise refusal or SourceError("template_refuses")
 
 
 def _carried_best(
-    conversation: Whole, attempt: Callable[[Whole], Answers], found: Rendering, rung: frozenset[str]
+    conversation: Whole, attempt: Callable[[Whole], Answers], found: Rendering, rung: frozenset[str], *, loss_on: LossOn
 ) -> Rendering:
     """Return a rendering with what it leaves out folded too, where that carries more."""
     if lost := (FOLDABLE & set(found.not_carried)) - rung:
         for words in dict.fromkeys((rung | lost, *(higher | lost for higher in LADDER))):
             turned = fold(conversation, words)
             try:
-                again = _judged(conversation, turned, attempt(turned))
+                again = _judged(conversation, turned, attempt(turned), loss_on=loss_on)
             except SourceError:
                 continue
             if len(again.not_carried) < len(found.not_carried):
@@ -150,15 +154,13 @@ def _carried_best(
     return found
 
 
-def _trainable(found: Answers) -> Answers:
-    if found.n_turns and not found.spans:
+def _judged(conversation: Whole, turned: Whole, found: Answers, *, loss_on: LossOn) -> Rendering:
+    wanted = found.spans if loss_on == "all" else found.spans[-1:]
+    spans = tuple(span for span in wanted if span)
+    if wanted and not spans:
         raise SourceError("template_rewrites_history")
-    return found
-
-
-def _judged(conversation: Whole, turned: Whole, found: Answers) -> Rendering:
-    adapted = turned is not conversation or len(found.spans) < found.n_turns
-    return Rendering(found.text, found.spans, adapted, _not_carried(conversation, found))
+    adapted = turned is not conversation or len(spans) < len(wanted)
+    return Rendering(found.text, spans, adapted, _not_carried(conversation, found))
 
 
 def _not_carried(conversation: Whole, found: Answers) -> tuple[str, ...]:
@@ -167,10 +169,11 @@ def _not_carried(conversation: Whole, found: Answers) -> tuple[str, ...]:
     if conversation.tools or any(len(turn) > 2 or turn["role"] in FOLDABLE for turn in turns):
         contents = "\0".join(turn["content"] for turn in turns)
         lost |= {turn["role"] for turn in turns if turn["role"] in FOLDABLE and _is_rarer(turn["content"], contents, text)}
-        inside = "\0".join(text[begin:end] for begin, end in found.spans) if len(found.spans) == found.n_turns else text
+        spans = [span for span in found.spans if span]
+        inside = text if None in found.spans else "\0".join(text[begin:end] for begin, end in spans)
         sought = {
             "tool_calls": (inside, [part for turn in turns for part in _leaves(turn.get("tool_calls"))]),
-            "tools": (_outside(text, found.spans), [sign for tool in conversation.tools or () for sign in _signs(tool)]),
+            "tools": (_outside(text, spans), [sign for tool in conversation.tools or () for sign in _signs(tool)]),
             "thinking": (text, [turn.get(THINKING[0]) or "" for turn in turns]),
         }
         lost |= {kind for kind, (place, parts) in sought.items() if not all(_holds(place, part) for part in parts)}
@@ -189,7 +192,7 @@ def _is_rarer(part: str, contents: str, text: str) -> bool:
     return bool(part) and 0 < text.count(part) < contents.count(part)
 
 
-def _outside(text: str, spans: Collection[tuple[int, int]]) -> str:
+def _outside(text: str, spans: Collection[Span]) -> str:
     ends = [0, *(end for _, end in spans)]
     begins = [*(begin for begin, _ in spans), len(text)]
     return "\0".join(text[end:begin] for end, begin in zip(ends, begins, strict=True))

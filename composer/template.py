@@ -33,6 +33,7 @@ PLAIN_TEMPLATE = (
 """The template of a tokenizer that has none: headings, with thinking and calls in the tags that most models know."""
 
 Turn = dict[str, Any]
+Span = tuple[int, int]
 
 
 class Tokenizer(Protocol):
@@ -60,13 +61,12 @@ class Tokenizer(Protocol):
 class Answers:
     """A rendered conversation and the characters of its answers.
 
-    ``spans`` has those answers alone that the model would have been asked for in just this text: what stands before them is the
-    rendering of the turns before them, and what ends with them that of the turns up to them. ``n_turns`` counts all answers.
+    An answer has a span where the model would have been asked for it in just this text: what stands before it is the rendering
+    of the turns before it, and what ends with it that of the turns up to it. The others have None in their place.
     """
 
     text: str
-    spans: tuple[tuple[int, int], ...]
-    n_turns: int
+    spans: tuple[Span | None, ...]
 
 
 class ChatTemplate:
@@ -123,27 +123,29 @@ class ChatTemplate:
         places = [i for i, turn in enumerate(conversation.turns) if turn["role"] == "assistant"]
         cut = self._cut_in_turn if self._opening is not None and _is_plain(conversation) else self._cut
         text, spans = cut(conversation, places)
-        return Answers(text, tuple(spans), len(places))
+        return Answers(text, tuple(spans))
 
-    def _cut(self, conversation: Whole, places: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
+    def _cut(self, conversation: Whole, places: Sequence[int]) -> tuple[str, list[Span | None]]:
         """Render the conversation, and for every answer the turns before it and the turns up to it."""
         turns, tools = conversation.turns, conversation.tools
         text = self.text(conversation)
-        spans, refusal = [], None
+        spans: list[Span | None] = []
+        refusal = None
         for i in places:
             try:
                 before = self.text(Whole(turns[:i], tools), prompt=True) if i else text[: _first(text, turns[0])]
                 after = self.text(Whole(turns[: i + 1], tools)) if i + 1 < len(turns) else text
             except SourceError as error:
                 refusal = error
+                spans.append(None)
                 continue
-            if text.startswith(before) and text.startswith(after) and len(before) <= len(after):
-                spans.append((len(before), len(after)))
-        if refusal and not spans:
+            stands = text.startswith(before) and text.startswith(after) and len(before) <= len(after)
+            spans.append((len(before), len(after)) if stands else None)
+        if refusal and not any(spans):
             raise refusal
         return text, spans
 
-    def _cut_in_turn(self, conversation: Whole, places: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
+    def _cut_in_turn(self, conversation: Whole, places: Sequence[int]) -> tuple[str, list[Span | None]]:
         """Say what :meth:`_cut` says of a template that writes turn after turn: all its renderings share their beginnings."""
         turns, opening = conversation.turns, self._opening or ""
         try:
@@ -151,14 +153,14 @@ class ChatTemplate:
         except _failures() as error:
             raise SourceError("template_refuses", got=str(error)[:200]) from None
         ending = text[begins[-1] :]
-        spans = []
+        spans: list[Span | None] = []
         for i in places:
             last = i + 1 == len(turns)
             begin = begins[i] + len(opening) if i else _first(text, turns[0])
             end = len(text) if last else begins[i + 1] + len(ending)
             asked = not i or text.startswith(opening, begins[i])
-            if asked and (last or text.startswith(ending, begins[i + 1])) and begin <= end:
-                spans.append((begin, end))
+            stands = asked and (last or text.startswith(ending, begins[i + 1])) and begin <= end
+            spans.append((begin, end) if stands else None)
         return text, spans
 
     def _stream(self, turns: Sequence[Turn], *, prompt: bool) -> tuple[str, list[int]]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Unit = Literal["loss_tokens", "tokens", "samples"]
 Role = Literal["target", "replay", "validation", "reference"]
+LossOn = Literal["all", "last"]
 Shape = Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "text"]
 
 TOLERANCE = 1e-9

@@ -35,7 +35,7 @@ def case_of_recipe(recipe: Recipe, store: Store) -> Case:
         decontaminate=decontaminate,
         embed=recipe.embed.encode if recipe.embed is not None and "embed" in recipe.dedup.needs else None,
         tokenizer=_tokenizer(recipe, store),
-        max_length=recipe.max_length,
+        **recipe.trained_on,
         max_dropped=recipe.max_dropped,
     )
 

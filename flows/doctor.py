@@ -24,7 +24,7 @@ from composer.ingest.licences import conflicts
 from composer.ingest.reading import read
 from composer.ingest.samples import IS_KEPT, Survey, survey
 from composer.progress import say
-from composer.types import Source
+from composer.types import LossOn, Source
 
 EXAMPLES = 3  # of each reason in each source
 PREVIEW = 3  # rows that are shown as the model reads them
@@ -42,6 +42,7 @@ class Case:
     embed: Any = None
     tokenizer: Any = None
     max_length: int = 1_024
+    loss_on: LossOn = "all"
     max_dropped: float | None = None
 
 
@@ -124,7 +125,8 @@ def _look(source: Source, folder: Path, case: Case) -> _Looked:
     parts = folder / "parts"
     if case.tokenizer is None:
         return _Looked(source, parts, read(source, parts), None)
-    found = survey(source, parts, folder / "counts", tokenizer=case.tokenizer, max_length=case.max_length)
+    counted = {"tokenizer": case.tokenizer, "max_length": case.max_length, "loss_on": case.loss_on}
+    found = survey(source, parts, folder / "counts", **counted)
     return _Looked(source, parts, found.stats, found)
 
 
@@ -189,7 +191,8 @@ def _nth(looked: _Looked, place: int) -> dict[str, Any] | None:
 
 def _runs(row: dict[str, Any], case: Case) -> list[dict[str, Any]]:
     try:
-        runs = preview(case.tokenizer, whole(row["messages"], row["extras"]), max_length=case.max_length)
+        talk = whole(row["messages"], row["extras"])
+        runs = preview(case.tokenizer, talk, max_length=case.max_length, loss_on=case.loss_on)
     except SourceError:  # counted rows are rendered, so this is a row that was only read
         return []
     return [{"text": text, "trained": trained} for text, trained in runs]

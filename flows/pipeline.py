@@ -62,7 +62,7 @@ def pool_story(recipe: Recipe, call: Call, prints: Fingerprints) -> Pooled:
 def ingest_story(recipe: Recipe, call: Call, prints: Fingerprints, source: Source, tokenizer: Mapping[str, Any]) -> Step:
     """Tell how one source is read; a Hub source is read at the very commit that its key bears."""
     source, content = pinned(source, prints)
-    return call("ingest", source.name, source=source, content=content, max_length=recipe.max_length, **tokenizer)
+    return call("ingest", source.name, source=source, content=content, **recipe.trained_on, **tokenizer)
 
 
 def pinned(source: Source, prints: Fingerprints) -> tuple[Source, str]:

@@ -25,7 +25,7 @@ from composer.select import SELECTORS
 from composer.similarity import DISTANCES
 from composer.spec import Spec, member, member_of, members_of, outside_identity
 from composer.train import Base, Train
-from composer.types import Budget, Source
+from composer.types import Budget, LossOn, Source
 from flows.yaml_text import override_with, parse
 from probes.embed import EMBEDDERS
 from probes.engines import ENGINES
@@ -92,7 +92,8 @@ class Recipe(Spec):
 
     ``domains`` is the order of every vector (the sources' order when absent). ``sequence`` lists groups of domains that are
     trained one after another, in the order as given or as ``sequence_order`` says (``curriculum`` and ``reverse`` need
-    ``upper_bounds``, what an expert of each domain reaches); without it all target domains are mixed in one phase.
+    ``upper_bounds``, what an expert of each domain reaches); without it all target domains are mixed in one phase. Rows are cut
+    after ``max_length`` tokens; of a conversation every assistant turn is trained on, with ``loss_on: last`` only the last.
     ``max_dropped`` is the share of a source's rows that may be unusable before the doctor fails.
     """
 
@@ -104,6 +105,7 @@ class Recipe(Spec):
     domains: tuple[str, ...] = ()
     sources: tuple[Source, ...] = Field(min_length=1)
     max_length: int = Field(default=1024, ge=8)
+    loss_on: LossOn = "all"
     dedup: member_of(DEDUP, kind="way to find duplicates") = "exact"  # type: ignore[valid-type]
     decontaminate: Decontaminate | None = None
     max_dropped: float = outside_identity(0.1, ge=0, le=1)
@@ -206,6 +208,11 @@ class Recipe(Spec):
         """The groups of domains that are trained one after another, in their order."""
         groups = self.sequence or (self.targets,)
         return ordered(groups, order=self.sequence_order, upper=self.upper_bounds, seed=self.seed)
+
+    @property
+    def trained_on(self) -> dict[str, Any]:
+        """What decides which tokens of a row are trained on, for all stages that count them; the usual word is left out."""
+        return {"max_length": self.max_length, **({} if self.loss_on == "all" else {"loss_on": self.loss_on})}
 
     @property
     def replay_selector(self) -> Any:

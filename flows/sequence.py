@@ -107,8 +107,8 @@ def _references(ground: Ground, composition: Step, label: str = "", *, phase: in
     if spec is None or spec.law is None or "reference" not in spec.law.needs or (spec.reference and spec.reference.given):
         return ()
     return (ground.call(
-        "reference", label, spec=spec.model_copy(update={"law": None}), phase=phase, max_length=recipe.max_length,
-        seed=recipe.seed, composition=composition, samples=ground.samples, **ground.model,
+        "reference", label, spec=spec.model_copy(update={"law": None}), phase=phase, seed=recipe.seed, composition=composition,
+        samples=ground.samples, **recipe.trained_on, **ground.model,
     ),)  # fmt: skip
 
 
@@ -119,17 +119,16 @@ def _trained(
     recipe = ground.recipe
     name = label or (ground.phases[phase] if len(ground.phases) > 1 else "")
     return ground.call(
-        "train", name, spec=recipe.train, phase=phase, max_length=recipe.max_length, seed=recipe.seed,
-        composition=composition, samples=ground.samples, start=start, references=references[0] if references else None,
-        **ground.model,
+        "train", name, spec=recipe.train, phase=phase, seed=recipe.seed, composition=composition, samples=ground.samples,
+        start=start, references=references[0] if references else None, **recipe.trained_on, **ground.model,
     )  # fmt: skip
 
 
 def _evaluation(ground: Ground, label: str, *, trained: Step | None = None, domains: tuple[str, ...] | None = None) -> Step:
     recipe = ground.recipe
     return ground.call(
-        "evaluate", label, spec=recipe.evaluate, engine=recipe.engine, max_length=recipe.max_length, domains=domains,
-        trained=trained, samples=ground.samples, **ground.model,
+        "evaluate", label, spec=recipe.evaluate, engine=recipe.engine, domains=domains, trained=trained, samples=ground.samples,
+        **recipe.trained_on, **ground.model,
     )  # fmt: skip
 
 
@@ -155,4 +154,5 @@ def _experts(ground: Ground) -> list[Step]:
 
 def data_recipe(recipe: Recipe) -> dict[str, Any]:
     """Return what of the recipe a card shows: all that the composition rests on, and not how it is trained on."""
-    return {field: given for field, given in recipe.identity().items() if field not in ("train", "evaluate", "engine")}
+    aside = ("train", "evaluate", "engine", "loss_on")
+    return {**{field: given for field, given in recipe.identity().items() if field not in aside}, **recipe.trained_on}

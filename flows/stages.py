@@ -17,7 +17,7 @@ from composer import tables
 from composer.artifact import Artifact
 from composer.fingerprint import write_json
 from composer.spec import seed_of
-from composer.types import KnowledgeDistribution, MixContext, Mixture, Schedule, SimilarityMatrix, Source, Unit
+from composer.types import KnowledgeDistribution, LossOn, MixContext, Mixture, Schedule, SimilarityMatrix, Source, Unit
 from flows import instructions, training
 from flows.inputs import forgetting, light_samples_of, references_of, supply
 from flows.models import Pinned, model_ref, tokenizer_of
@@ -55,13 +55,15 @@ def base(folder: Path, *, spec: Any, corpora: Mapping[str, Corpus], contents: Ma
 
 
 def ingest(
-    folder: Path, *, source: Source, content: str, model: Pinned, max_length: int, base: Artifact | None = None
+    folder: Path, *, source: Source, content: str, model: Pinned, max_length: int, loss_on: LossOn = "all",
+    base: Artifact | None = None,
 ) -> Stats:  # fmt: skip
     """Read one source into samples; what is dropped is kept beside them with its reason."""
     from composer.ingest import ingest as read
 
     revision = source.revision or content[:16]
-    return read(source, folder, tokenizer=tokenizer_of(model, base), max_length=max_length, revision=revision)
+    tokenizer = tokenizer_of(model, base)
+    return read(source, folder, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on, revision=revision)
 
 
 def pool(

@@ -15,6 +15,7 @@ from composer import tables
 from composer.artifact import Artifact
 from composer.fingerprint import write_json
 from composer.spec import seed_of
+from composer.types import LossOn
 from flows.inputs import held_out, samples_of
 from flows.models import Pinned, model_ref
 from flows.recipe import Evaluate
@@ -24,7 +25,7 @@ Stats = Mapping[str, Any]
 
 def reference(
     folder: Path, *, spec: Any, max_length: int, seed: int, model: Pinned, composition: Artifact, samples: Artifact,
-    base: Artifact | None = None, phase: int | None = None,
+    loss_on: LossOn = "all", base: Artifact | None = None, phase: int | None = None,
 ) -> Stats:  # fmt: skip
     """Find what the held-out loss of every domain comes down to when the model is trained on it alone, briefly."""
     from composer.train import reference_losses
@@ -37,6 +38,7 @@ def reference(
         model=model_ref(model, base),
         spec=spec,
         max_length=max_length,
+        loss_on=loss_on,
         seed=seed_of(seed, "reference"),
         folder=folder,
     )
@@ -44,7 +46,7 @@ def reference(
 
 def train(
     folder: Path, *, spec: Any, phase: int, max_length: int, seed: int, model: Pinned, composition: Artifact, samples: Artifact,
-    base: Artifact | None = None, start: Artifact | None = None, references: Artifact | None = None,
+    loss_on: LossOn = "all", base: Artifact | None = None, start: Artifact | None = None, references: Artifact | None = None,
 ) -> Stats:  # fmt: skip
     """Train on one phase of the composition, from the base or from the phase before."""
     from composer.train import train as fit
@@ -57,6 +59,7 @@ def train(
         start=start.path if start else None,
         spec=spec,
         max_length=max_length,
+        loss_on=loss_on,
         seed=seed_of(seed, "train", phase),
         folder=folder,
         moving=None if spec.law is None else _moving(spec, phase, composition, samples, references),
@@ -79,13 +82,15 @@ def _moving(spec: Any, phase: int, composition: Artifact, samples: Artifact, ref
 
 def evaluate(
     folder: Path, *, spec: Evaluate, engine: Any, max_length: int, model: Pinned, samples: Artifact,
-    base: Artifact | None = None, trained: Artifact | None = None, domains: tuple[str, ...] | None = None,
+    loss_on: LossOn = "all", base: Artifact | None = None, trained: Artifact | None = None,
+    domains: tuple[str, ...] | None = None,
 ) -> Stats:  # fmt: skip
     """Measure loss and exact match of every domain on held-out rows."""
     from probes.retention import measure, summarise
 
     with engine.open(model_ref(model, base, trained)) as session:
-        found = measure(session, held_out(samples, most=spec.max_samples, domains=domains), max_length=max_length)
+        rows = held_out(samples, most=spec.max_samples, domains=domains)
+        found = measure(session, rows, max_length=max_length, loss_on=loss_on)
     tables.write(found, folder / "evaluation.parquet", tables.EVALUATION)
     summary = summarise(found)
     write_json(folder / "evaluation.json", summary)

@@ -17,6 +17,7 @@ from composer.encode import Encoding, encode, wholes
 from composer.errors import InputError, SourceError
 from composer.progress import say
 from composer.tables import EVALUATION
+from composer.types import LossOn
 from probes.engines import Session
 from probes.transfer import Matrix, Transfer, backward_transfer, forward_transfer
 
@@ -40,7 +41,7 @@ class Stage(TypedDict):
     domains: Mapping[str, Summary]
 
 
-def measure(session: Session, samples: pl.DataFrame, *, max_length: int) -> pl.DataFrame:
+def measure(session: Session, samples: pl.DataFrame, *, max_length: int, loss_on: LossOn = "all") -> pl.DataFrame:
     """Return EVALUATION rows of SAMPLE rows, in their order.
 
     ``loss_nats`` is the sum of ``-log p`` over the tokens that are trained on, ``exact`` whether each of them was the most
@@ -51,7 +52,7 @@ def measure(session: Session, samples: pl.DataFrame, *, max_length: int) -> pl.D
     SourceError
         Where no row can be measured.
     """
-    encodings = encode(session.tokenizer, wholes(samples), max_length=max_length)
+    encodings = encode(session.tokenizer, wholes(samples), max_length=max_length, loss_on=loss_on)
     found = [(i, encoding) for i, encoding in enumerate(encodings) if isinstance(encoding, Encoding)]
     reasons = Counter(encoding for encoding in encodings if isinstance(encoding, str))
     told = ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items()))

@@ -24,6 +24,7 @@ from composer.encode import ends_of, rendering_of, token_at, tokens, wholes
 from composer.errors import FaultError
 from composer.render import Rendering
 from composer.template import ChatTemplate, Tokenizer
+from composer.types import LossOn
 
 BATCH = 256  # rows that are tokenised together
 SHARE = 100_000  # rows at least that a process is started for, which takes it two to three seconds
@@ -38,9 +39,9 @@ COUNT: tables.Schema = {
 }
 
 
-def count(tokenizer: Tokenizer, frame: pl.DataFrame, *, max_length: int) -> pl.DataFrame:
+def count(tokenizer: Tokenizer, frame: pl.DataFrame, *, max_length: int, loss_on: LossOn = "all") -> pl.DataFrame:
     """Return COUNT, row by row, for a frame with ``messages`` and ``extras``, counted in this process."""
-    return _Work(tokenizer, max_length).count(frame)
+    return _Work(tokenizer, max_length, loss_on).count(frame)
 
 
 def processes_for(rows: int) -> int:
@@ -64,6 +65,8 @@ class Counter:
         A fast transformers tokenizer with its chat template.
     max_length
         Tokens after which a row is cut.
+    loss_on
+        Which answers of a row are trained on.
     rows
         How many rows there will be, which decides on the processes.
     processes
@@ -75,10 +78,12 @@ class Counter:
     ``if __name__ == "__main__":``.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, max_length: int, rows: int = 0, processes: int | None = None) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, max_length: int, loss_on: LossOn = "all", rows: int = 0, processes: int | None = None
+    ) -> None:
         self._n = processes or processes_for(rows)
-        self._work = _Work(tokenizer, max_length) if self._n == 1 else None
-        self._given = (tokenizer, max_length)
+        self._given = (tokenizer, max_length, loss_on)
+        self._work = _Work(*self._given) if self._n == 1 else None
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -120,11 +125,12 @@ class Counter:
 class _Work:
     """The counting of one process."""
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, max_length: int, loss_on: LossOn) -> None:
         self._template = ChatTemplate(tokenizer)
         self._tokenizer = tokenizer
         self._n_ends = tuple(map(len, ends_of(tokenizer)))
         self._max_length = max_length
+        self._loss_on = loss_on
 
     def count(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return COUNT of a frame."""
@@ -132,7 +138,7 @@ class _Work:
         return pl.DataFrame(rows, schema=pl.Schema(COUNT), orient="row")
 
     def _rows(self, frame: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
-        rendered = [rendering_of(self._template, conversation) for conversation in wholes(frame)]
+        rendered = [rendering_of(self._template, conversation, loss_on=self._loss_on) for conversation in wholes(frame)]
         texts = [rendering for rendering in rendered if isinstance(rendering, Rendering)]
         found = iter(tokens(self._tokenizer, [rendering.text for rendering in texts]))
         for rendering in rendered:

@@ -27,7 +27,7 @@ from composer.ingest.shapes import instruction
 from composer.ingest.sink import sink
 from composer.progress import bar
 from composer.spec import digest
-from composer.types import Source
+from composer.types import LossOn, Source
 
 SHARD = 4_000  # rows that are counted at a time
 
@@ -37,13 +37,15 @@ IS_KEPT = pl.col("reason").is_null()
 _COUNTED: tables.Schema = {"sample_id": pl.String, "instruction_id": pl.String, "text": pl.String, **COUNT}
 
 
-def ingest(source: Source, folder: Path, *, tokenizer: Tokenizer, max_length: int, revision: str = "") -> dict[str, Any]:
+def ingest(
+    source: Source, folder: Path, *, tokenizer: Tokenizer, max_length: int, loss_on: LossOn = "all", revision: str = ""
+) -> dict[str, Any]:
     """Write a source's samples, their keys, instructions and dropped rows into a folder and return what was counted.
 
-    The counts are those of :func:`composer.ingest.reading.read`, less the rows that the template refuses, and ``n_tokens``,
-    ``n_loss_tokens`` (at most ``max_length`` tokens a row), ``truncated``, ``adapted`` (rows that the template took only in
-    another form) and ``not_carried`` (rows of which it leaves something out, by kind). ``revision`` is what every row bears
-    as its source's revision.
+    The counts are those of :func:`composer.ingest.reading.read`, less the rows that the template refuses or that have nothing
+    to train on, and ``n_tokens`` (at most ``max_length`` a row), ``n_loss_tokens`` (of the answers that ``loss_on`` wants),
+    ``truncated``, ``adapted`` (rows that the template took only in another form) and ``not_carried`` (rows of which it leaves
+    something out, by kind). ``revision`` is what every row bears as its source's revision.
 
     Raises
     ------
@@ -52,7 +54,7 @@ def ingest(source: Source, folder: Path, *, tokenizer: Tokenizer, max_length: in
     """
     parts, shards, used = folder / ".parts", folder / ".shards", folder / ".used"
     shutil.rmtree(used, ignore_errors=True)
-    found = survey(source, parts, shards, tokenizer=tokenizer, max_length=max_length)
+    found = survey(source, parts, shards, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
     if not found.stats["samples"]:
         raise _no_rows(source, parts, found.stats)
     _write(found.shards, parts, source, folder, revision=revision)
@@ -75,11 +77,13 @@ class Survey:
             yield pl.concat([each.rows(), pl.read_parquet(each.counted)], how="horizontal")
 
 
-def survey(source: Source, parts: Path, shards: Path, *, tokenizer: Tokenizer, max_length: int) -> Survey:
+def survey(
+    source: Source, parts: Path, shards: Path, *, tokenizer: Tokenizer, max_length: int, loss_on: LossOn = "all"
+) -> Survey:
     """Read a source and count its tokens into two folders, both of which a later call takes up where this one was stopped."""
     shards.mkdir(parents=True, exist_ok=True)
     found = read(source, parts)
-    done = _count(source, parts, shards, total=found["samples"], tokenizer=tokenizer, max_length=max_length)
+    done = _count(source, parts, shards, total=found["samples"], tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
     return Survey(_stats(found, done) if done else {**found, **_NOTHING}, done)
 
 
@@ -100,13 +104,15 @@ class Shard:
         return pl.scan_parquet(self.part).slice(self.start, self.size).collect()
 
 
-def _count(source: Source, parts: Path, folder: Path, *, total: int, tokenizer: Tokenizer, max_length: int) -> list[Shard]:
+def _count(
+    source: Source, parts: Path, folder: Path, *, total: int, tokenizer: Tokenizer, max_length: int, loss_on: LossOn
+) -> list[Shard]:
     shards = list(_shards(parts, folder))
     to_do = [each for each in shards if not each.counted.exists()]
     left = sum(each.size for each in to_do)
     with (
         bar(f"count {source.name}", total=total) as shown,
-        Counter(tokenizer, max_length=max_length, rows=left) as counter,
+        Counter(tokenizer, max_length=max_length, loss_on=loss_on, rows=left) as counter,
     ):
         shown.advance(total - left)
         for each in to_do:

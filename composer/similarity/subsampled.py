@@ -42,7 +42,7 @@ class Subsampled(Distance):
     summary: ClassVar[str] = "mean of exact transports between subsamples, with its standard error; for any size"
 
     cost: Cost = "cosine"
-    points: int = Field(default=1000, ge=2, le=4000)
+    points: int = Field(default=1000, ge=2, le=10_000)
     repeats: int = Field(default=3, ge=2)
     seed: int = 0
     device: Device = outside_identity("auto")

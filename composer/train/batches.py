@@ -15,6 +15,7 @@ from composer.encode import Encoding, encode, wholes
 from composer.errors import FaultError, InputError
 from composer.progress import bar
 from composer.tables import COMPOSITION, SAMPLE, check
+from composer.types import LossOn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,25 +33,28 @@ class Row:
     encoding: Encoding
 
 
-def rows(composition: pl.DataFrame, samples: pl.DataFrame, *, tokenizer: Any, max_length: int) -> tuple[list[Row], list[str]]:
+def rows(
+    composition: pl.DataFrame, samples: pl.DataFrame, *, tokenizer: Any, max_length: int, loss_on: LossOn = "all"
+) -> tuple[list[Row], list[str]]:
     """Return the composition's rows as tokens, in its order, and the names of its domains.
 
     Raises
     ------
     InputError
-        Where the composition has no rows.
+        Where the composition has no rows, or rows without a trained token.
     FaultError
         Where a sample is missing, cannot be encoded, or has another number of trained tokens than the composition counted.
     """
     composition = check(composition, COMPOSITION, where="composition")
     if composition.is_empty():
         raise InputError("nothing to train on: the composition has no rows", where="composition")
+    _check_trained(composition)
     wanted = composition.select("sample_id").unique(maintain_order=True)
     texts = check(samples, SAMPLE, where="samples").select("sample_id", "messages", "extras")
     found = wanted.join(texts, on="sample_id", how="left")
     if missing := found.filter(pl.col("messages").is_null())["sample_id"].to_list():
         raise FaultError("a row of the composition has no sample", where="composition", got=", ".join(missing[:5]))
-    encodings = _encodings(found, tokenizer=tokenizer, max_length=max_length)
+    encodings = _encodings(found, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
     domains = composition["domain"].unique(maintain_order=True).to_list()
     number = {domain: k for k, domain in enumerate(domains)}
     out: list[Row] = []
@@ -59,11 +63,13 @@ def rows(composition: pl.DataFrame, samples: pl.DataFrame, *, tokenizer: Any, ma
     return out, domains
 
 
-def held_out_rows(samples: pl.DataFrame, domains: Sequence[str], *, tokenizer: Any, max_length: int) -> list[Row]:
+def held_out_rows(
+    samples: pl.DataFrame, domains: Sequence[str], *, tokenizer: Any, max_length: int, loss_on: LossOn = "all"
+) -> list[Row]:
     """Return held-out SAMPLE rows of these domains as tokens, in their order; those that cannot be encoded are left out."""
     number = {domain: k for k, domain in enumerate(domains)}
     own = samples.filter(pl.col("domain").is_in(list(domains)))
-    found = _encodings(own, tokenizer=tokenizer, max_length=max_length)
+    found = _encodings(own, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
     pairs = zip(own["sample_id"], own["domain"], strict=True)
     return [Row(i, number[domain], e) for i, domain in pairs if isinstance(e := found[i], Encoding)]
 
@@ -122,11 +128,25 @@ def micro(batch: Mapping[str, Tensor], *, size: int | None) -> list[dict[str, Te
     return parts
 
 
-def _encodings(samples: pl.DataFrame, *, tokenizer: Any, max_length: int) -> dict[str, Encoding | str]:
+def _check_trained(composition: pl.DataFrame) -> None:
+    untrained = composition.filter(pl.col("n_loss_tokens") == 0)["sample_id"].unique(maintain_order=True).to_list()
+    if untrained:
+        more = f" and {len(untrained) - 5} more" if len(untrained) > 5 else ""
+        raise InputError(
+            "rows without a trained token",
+            where="composition",
+            expected="at least one in each row",
+            got=f"none in {', '.join(untrained[:5])}{more}",
+            hint="leave these rows out, or ingest with a higher max_length",
+        )
+
+
+def _encodings(samples: pl.DataFrame, *, tokenizer: Any, max_length: int, loss_on: LossOn) -> dict[str, Encoding | str]:
     out: dict[str, Encoding | str] = {}
     with bar("encode", total=samples.height, unit="samples") as shown:
         for part in samples.iter_slices(CHUNK):
-            out.update(zip(part["sample_id"], encode(tokenizer, wholes(part), max_length=max_length), strict=True))
+            encodings = encode(tokenizer, wholes(part), max_length=max_length, loss_on=loss_on)
+            out.update(zip(part["sample_id"], encodings, strict=True))
             shown.advance(part.height)
     return out
 
@@ -136,6 +156,6 @@ def _counted(encoding: Encoding | str, n: int, *, sample_id: str) -> Encoding:
     if isinstance(encoding, str):
         raise FaultError(f"cannot be trained on: {encoding}", where=where, hint="ingest with this model's tokenizer")
     if encoding.n_loss_tokens != n:
-        hint = "the samples were counted with another tokenizer, chat template or max_length"
+        hint = "the samples were counted with another tokenizer, chat template, max_length or loss_on"
         raise FaultError("trained tokens differ", where=where, expected=f"{n}", got=encoding.n_loss_tokens, hint=hint)
     return encoding

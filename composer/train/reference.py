@@ -18,7 +18,7 @@ from composer.errors import SpecError
 from composer.fingerprint import write_json
 from composer.progress import say
 from composer.spec import Spec, seed_of
-from composer.types import ModelRef
+from composer.types import LossOn, ModelRef
 
 if TYPE_CHECKING:
     from composer.train.held_out import HeldOut
@@ -73,7 +73,7 @@ class Epochs:
 
 def reference_losses(
     composition: pl.DataFrame, samples: pl.DataFrame, held_out: pl.DataFrame, *, model: ModelRef, spec: Train, max_length: int,
-    seed: int, folder: Path,
+    seed: int, folder: Path, loss_on: LossOn = "all",
 ) -> dict[str, Any]:  # fmt: skip
     """Train on each domain of a composition alone, briefly; write and return the losses, the looks and how they were made.
 
@@ -83,7 +83,7 @@ def reference_losses(
         COMPOSITION rows (a domain's first ones are trained on) and the SAMPLE rows that hold their messages.
     held_out
         SAMPLE rows to look at.
-    model, spec, max_length, seed, folder
+    model, spec, max_length, seed, folder, loss_on
         As for :func:`composer.train.train.train`; ``spec.reference`` says how long a run is.
 
     Raises
@@ -100,7 +100,16 @@ def reference_losses(
             aside = folder / f".{domain}"
             aside.mkdir(exist_ok=True)
             losses = _short_run(
-                rows, samples, held_out, domain, model=model, spec=spec, max_length=max_length, seed=seed, folder=aside
+                rows,
+                samples,
+                held_out,
+                domain,
+                model=model,
+                spec=spec,
+                max_length=max_length,
+                loss_on=loss_on,
+                seed=seed,
+                folder=aside,
             )
             write_json(said, {"loss_nats": min(losses), "looks": losses, "rows": rows.height})
         out[domain] = _read(said)
@@ -121,7 +130,7 @@ def _read(path: Path) -> Any:
 
 def _short_run(
     rows: pl.DataFrame, samples: pl.DataFrame, held_out: pl.DataFrame, domain: str, *, model: ModelRef, spec: Train,
-    max_length: int, seed: int, folder: Path,
+    max_length: int, loss_on: LossOn, seed: int, folder: Path,
 ) -> Sequence[float]:  # fmt: skip
     from composer.train.batches import held_out_rows, steps
     from composer.train.batches import rows as encoded
@@ -135,8 +144,8 @@ def _short_run(
     device = device_of(spec)
     with isolated(seed_of(seed, "reference", domain), threads=spec.threads):
         network, tokenizer = load(model, device=device, exact=not spec.adapter.needs_base)
-        items, names = encoded(rows, samples, tokenizer=tokenizer, max_length=max_length)
-        looked_at = held_out_rows(held_out, names, tokenizer=tokenizer, max_length=max_length)
+        items, names = encoded(rows, samples, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
+        looked_at = held_out_rows(held_out, names, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
         chosen = spec.held_out.chosen(looked_at, names, tokens_between=float("inf"))
         epoch = steps(items, size=spec.batch_size, batches="mixed")
         watch = Epochs(HeldOut(chosen, 1, batch=spec.micro_batch or spec.batch_size), every=len(epoch))

@@ -29,7 +29,7 @@ from composer.train.order import Order, Planned
 from composer.train.reference import ReferenceLosses
 from composer.train.reweight import REWEIGHTING, Reweighting
 from composer.train.steering import Moving, Steering, steer
-from composer.types import ModelRef
+from composer.types import LossOn, ModelRef
 
 if TYPE_CHECKING:
     from composer.train.trainer import Step
@@ -94,6 +94,7 @@ def train(
     start: Path | None,
     spec: Train,
     max_length: int,
+    loss_on: LossOn = "all",
     seed: int,
     folder: Path,
     moving: Moving | None = None,
@@ -110,6 +111,8 @@ def train(
         Folder of a trained artifact of the same adapter to go on from, with a fresh optimiser.
     max_length
         Tokens after which a sample is cut, as ingest counted it.
+    loss_on
+        Which answers of a sample are trained on, as ingest counted them.
     seed
         Seed of fresh adapter weights and of dropout.
     folder
@@ -131,7 +134,7 @@ def train(
     ModelError
         Where the model or the start cannot be used.
     InputError
-        Where samples are longer than the model can read.
+        Where samples are longer than the model can read, or rows have no trained token.
     FaultError
         Where samples do not fit the composition, a loss or a weight is not finite, or the GPU's memory does not suffice.
     """
@@ -142,12 +145,12 @@ def train(
         origin = _origin(adapter, model=model, start=start)
         network, tokenizer = load(origin, device=device, exact=not adapter.needs_base)
         whole = composition if moving is None else pl.concat([composition, moving.reserve])
-        items, domains = rows(whole, samples, tokenizer=tokenizer, max_length=max_length)
+        items, domains = rows(whole, samples, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
         _check_lengths(items, network)
         order: Order = Planned(steps(items, size=spec.batch_size, batches=spec.batches) * spec.epochs)
         steering: Steering | None = None
         if moving is not None:
-            measured = held_out_rows(moving.held_out, domains, tokenizer=tokenizer, max_length=max_length)
+            measured = held_out_rows(moving.held_out, domains, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
             steering = steer(items, domains, measured, whole, n_rows=composition.height, spec=spec, moving=moving)
             order = steering.order
         network = adapter.attach(network, previous=start, seed=seed)

@@ -67,6 +67,24 @@ def test_rows_are_shown_as_the_model_reads_them(
     assert ">>" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("loss_on", "trained"), [("all", ["Aare", "Rhine"]), ("last", ["Rhine"])])
+def test_a_recipe_says_which_answers_are_shown_as_trained_on(
+    loss_on: str, trained: list[str], done: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    talk = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(["1?", "Aare", "2?", "Rhine"])]
+    jsonl(tmp_path / "a.jsonl", [{"messages": talk}])
+    base = {"path": str(done[1]["base"].path / "model")}
+    recipe = {
+        "name": "rivers", "root": str(tmp_path), "loss_on": loss_on, "base_model": base,
+        "sources": [{"name": "a", "path": "a.jsonl", "domain": "law"}],
+    }  # fmt: skip
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    report = doctor(capsys, tmp_path / "recipe.yaml")
+    shown = "".join(run["text"] for run in report["preview"][0]["runs"] if run["trained"])
+    assert [river for river in ("Aare", "Rhine") if river in shown] == trained
+    assert "?" not in shown
+
+
 @pytest.mark.parametrize(("most", "code"), [(0.6, 0), (0.4, 1)])
 def test_too_many_drops_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str], most: float, code: int) -> None:
     path = jsonl(tmp_path / "a.jsonl", [GOOD, GOOD, {**GOOD, "output": "Another."}, BAD, BAD, {}])

@@ -112,6 +112,41 @@ def test_a_change_touches_only_what_follows(world: Path) -> None:
     assert same == {"base", *(label for label in before if label.startswith("ingest") and label != "ingest law")}
 
 
+def test_which_answers_are_trained_on_is_told_to_all_that_count_them(world: Path) -> None:
+    before = keys(world)
+    assert keys(world, "loss_on=all") == before
+    last = {step.label: step for step in plan_of(world, "loss_on=last")}
+    told = {step.stage.name for step in last.values() if step.values.get("loss_on") == "last"}
+    assert told == {"ingest", "train", "evaluate"}
+    assert {label for label in before if before[label] == last[label].key} == {"base"}
+    assert last["export"].values["recipe"]["loss_on"] == "last"
+    with pytest.raises(SpecError, match="loss_on: input should be 'all' or 'last'; got 'first'"):
+        keys(world, "loss_on=first")
+
+
+def test_a_run_that_trains_on_last_answers_counts_them_everywhere(world: Path) -> None:
+    asked = [json.loads(line) for line in (world / "law.jsonl").read_text().splitlines()]
+    talks = [[row["instruction"], row["output"], row["input"], row["output"]] for row in asked]
+    lines = [json.dumps({"messages": [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(talk)]})
+             for talk in talks]  # fmt: skip
+    (world / "law.jsonl").write_text("\n".join(lines))
+    off = ("probe=null", "law=proportional", "embed=null", "tags=null", "distance=null", "budget.amount=null", "max_length=128")
+    plain, last = (
+        carry_out(plan_of(world, *off, f"loss_on={word}"), Store(world / "store"), plain=True) for word in ("all", "last")
+    )
+    for done in (plain, last):
+        samples = tables.read(done["pool"].file("samples.parquet"), tables.SAMPLE)
+        counted = dict(samples.select("sample_id", "n_loss_tokens").iter_rows())
+        composition = tables.read(done["compose"].file("composition.parquet"), tables.COMPOSITION)
+        trace = tables.read(done["train"].file("trace.parquet"), tables.TRACE)
+        assert trace["n_tokens"].sum() == composition["n_loss_tokens"].sum() == done["train"].manifest.stats["n_loss_tokens"]
+        found = tables.read(done["evaluate after mixture"].file("evaluation.parquet"), tables.EVALUATION)
+        assert [counted[name] for name in found["sample_id"]] == found["n_loss_tokens"].to_list()
+    every, only = (done["ingest law"].manifest.stats for done in (plain, last))
+    assert every["n_tokens"] == only["n_tokens"]
+    assert every["n_loss_tokens"] == 2 * only["n_loss_tokens"]
+
+
 def test_until_keeps_what_a_command_reads(world: Path) -> None:
     labels = [step.label for step in plan_of(world).until("tag")]
     assert "tag" in labels

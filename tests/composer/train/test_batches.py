@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -13,9 +15,11 @@ from hypothesis import strategies as st
 from composer.conversation import extras_of
 from composer.encode import Encoding, load_tokenizer
 from composer.errors import FaultError, InputError
+from composer.ingest import ingest
 from composer.ingest.counting import count
+from composer.tables import DROPPED, SAMPLE, read
 from composer.train.batches import IGNORED, Row, collate, micro, rows, steps
-from composer.types import ModelRef
+from composer.types import LossOn, ModelRef, Source
 
 Composed = Callable[[pl.DataFrame], pl.DataFrame]
 
@@ -104,6 +108,42 @@ def test_another_length_is_noticed(samples: pl.DataFrame, composed: Composed, ba
     shorter = int(samples["n_tokens"].to_numpy().max()) - 1
     with pytest.raises(FaultError, match="trained tokens differ"):
         rows(composed(samples), samples, tokenizer=load_tokenizer(base.path), max_length=shorter)
+
+
+@pytest.mark.parametrize("loss_on", ["all", "last"])
+def test_what_ingest_counted_is_what_is_trained_on(loss_on: LossOn, composed: Composed, base: ModelRef, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(base.path)
+    talks = [["The court?", "It rules.", "And then?", "It rests. " * i] for i in range(1, 9)]
+    lines = [json.dumps({"messages": [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(talk)]})
+             for talk in [*talks, ["The court?", "It rules.", "And " + "then " * 60, "It rests."]]]  # fmt: skip
+    (tmp_path / "law.jsonl").write_text("\n".join(lines))
+    source = Source(name="law", path=str(tmp_path / "law.jsonl"), domain="law")
+    stats = ingest(source, tmp_path, tokenizer=tokenizer, max_length=80, loss_on=loss_on)
+    counted = read(tmp_path / "samples.parquet", SAMPLE)
+    out, _ = rows(composed(counted), counted, tokenizer=tokenizer, max_length=80, loss_on=loss_on)
+    assert [row.encoding.n_loss_tokens for row in out] == counted["n_loss_tokens"].to_list()
+    assert sum(int((collate([row])["labels"] != IGNORED).sum()) for row in out) == stats["n_loss_tokens"]
+    assert stats["dropped"] == ({} if loss_on == "all" else {"no_loss_tokens": 1})
+    dropped = read(tmp_path / "dropped.parquet", DROPPED)
+    assert dropped.select("row", "reason").rows() == ([] if loss_on == "all" else [(8, "no_loss_tokens")])
+    other: LossOn = "last" if loss_on == "all" else "all"
+    with pytest.raises(FaultError, match=r"trained tokens differ; .* chat template, max_length or loss_on"):
+        rows(composed(counted), counted, tokenizer=tokenizer, max_length=80, loss_on=other)
+
+
+@pytest.mark.parametrize(("n", "more"), [(1, ""), (5, ""), (7, " and 2 more")])
+def test_rows_without_a_trained_token_are_refused_by_name(
+    n: int, more: str, samples: pl.DataFrame, composed: Composed, base: ModelRef
+) -> None:
+    none = pl.when(pl.col("position") % 2 == 1, pl.col("position") < 2 * n).then(0).otherwise("n_loss_tokens")
+    made = composed(samples).with_columns(none.cast(pl.UInt32).alias("n_loss_tokens"))
+    twice = pl.concat([made, made])
+    names = ", ".join(samples["sample_id"].gather_every(2, 1).head(min(n, 5)))
+    told = (
+        f"^composition: rows without a trained token; expected at least one in each row; got none in {names}{more}; leave these"
+    )
+    with pytest.raises(InputError, match=told):
+        rows(twice, samples, tokenizer=load_tokenizer(base.path), max_length=64)
 
 
 def test_a_sample_that_cannot_be_encoded_is_named(samples: pl.DataFrame, composed: Composed, base: ModelRef) -> None:

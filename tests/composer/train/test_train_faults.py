@@ -92,6 +92,13 @@ def test_samples_that_the_model_cannot_read(samples: pl.DataFrame, composed: Com
         train(composed(row), row, model=base, start=None, spec=Train(), max_length=1000, seed=1, folder=tmp_path)
 
 
+def test_rows_without_a_trained_token_stop_it_before_any_step(run: Run, samples: pl.DataFrame, tmp_path: Path) -> None:
+    none = samples.with_columns(pl.lit(0, pl.UInt32).alias("n_loss_tokens"))
+    with pytest.raises(InputError, match=f"got none in {samples['sample_id'][0]}, .* and 55 more; leave these rows out, or"):
+        run(tmp_path, rows=none)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_start_of_another_kind(run: Run, samples: pl.DataFrame, tmp_path: Path) -> None:
     run(tmp_path / "full", rows=samples.head(4))
     with pytest.raises(ModelError, match="no adapter in the folder"):

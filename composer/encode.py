@@ -87,9 +87,9 @@ def encode(
     """Return an Encoding per conversation, or the reason in words why it cannot be trained on.
 
     Texts are rendered by the chat template, tokenised in one batch and cut after ``max_length`` tokens. ``loss_on`` says which
-    answers are trained on. A conversation of a single assistant turn is a plain document: it is tokenised without the template
-    and trained on whole. The reasons are
-    ``template_refuses``, ``template_rewrites_history`` and ``no_loss_tokens``.
+    answers are trained on; one without a token of them is never returned as an Encoding. A conversation of a single assistant
+    turn is a plain document: it is tokenised without the template and trained on whole. The reasons are ``template_refuses``,
+    ``template_rewrites_history`` and ``no_loss_tokens``.
     """
     template = ChatTemplate(tokenizer)
     rendered = [rendering_of(template, conversation, loss_on=loss_on) for conversation in conversations]

@@ -5,9 +5,9 @@ A step's batch is decided here, once and before training, so that the order on d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -17,10 +17,6 @@ from composer.progress import bar
 from composer.tables import COMPOSITION, SAMPLE, check
 from composer.types import LossOn
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-IGNORED = -100  # the label of a token that is not trained on
 CHUNK = 512
 
 
@@ -94,38 +90,6 @@ def steps(items: Sequence[Row], *, size: int, batches: Literal["mixed", "domain"
     blocks = [rows[i : i + size] for rows in places.values() for i in range(0, len(rows), size)]
     blocks.sort(key=lambda block: (sum(block) / len(block), block[0]))
     return [[items[i] for i in block] for block in blocks]
-
-
-def collate(batch: Sequence[Row]) -> dict[str, Tensor]:
-    """Return the tensors of a batch, padded on the right.
-
-    ``input_ids``, ``attention_mask`` and ``labels`` are int64 of shape (rows, longest); a label is the token where it is
-    trained on and -100 elsewhere, and always -100 on the first token, which nothing predicts. ``domain`` is int64 of shape
-    (rows,).
-    """
-    import torch
-
-    longest = max(len(row.encoding.ids) for row in batch)
-    ids = torch.zeros(len(batch), longest, dtype=torch.int64)
-    mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORED)
-    for i, row in enumerate(batch):
-        n, tokens = len(row.encoding.ids), torch.tensor(row.encoding.ids)
-        trained = torch.tensor(row.encoding.trained)
-        trained[0] = False
-        ids[i, :n], mask[i, :n] = tokens, 1
-        labels[i, :n][trained] = tokens[trained]
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels, "domain": torch.tensor([row.domain for row in batch])}
-
-
-def micro(batch: Mapping[str, Tensor], *, size: int | None) -> list[dict[str, Tensor]]:
-    """Return a batch in parts of at most ``size`` rows, each as wide as its own longest row; the whole batch without a size."""
-    if size is None:
-        return [dict(batch)]
-    parts = []
-    for i in range(0, len(batch["input_ids"]), size):
-        longest = int(batch["attention_mask"][i : i + size].sum(1).max())
-        parts.append({k: v[i : i + size, :longest] if v.dim() == 2 else v[i : i + size] for k, v in batch.items()})
-    return parts
 
 
 def _check_trained(composition: pl.DataFrame) -> None:

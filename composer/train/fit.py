@@ -34,7 +34,7 @@ def fit(
     with bar("train", total=order.n_steps, unit="steps") as shown:
         trainer = ComposerTrainer(
             model=network, args=args, order=order, domains=domains, adapter=spec.adapter, micro_batch=spec.micro_batch,
-            shown=shown, watch=watch,
+            packing=spec.packing, shown=shown, watch=watch,
         )  # fmt: skip
         left = latest(aside)
         if left is not None:

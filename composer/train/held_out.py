@@ -14,7 +14,8 @@ from pydantic import Field
 from composer.errors import InputError
 from composer.progress import say
 from composer.spec import Spec
-from composer.train.batches import Row, collate, micro
+from composer.train.batches import Row
+from composer.train.layout import domain_of_tokens, micro, token_losses
 
 if TYPE_CHECKING:
     from composer.train.trainer import ComposerTrainer
@@ -78,13 +79,12 @@ class HeldOut:
         trainer.model.eval()
         with torch.no_grad():
             mine = self.rows[trainer.args.process_index :: trainer.args.world_size]
-            for part in micro(collate(mine), size=self.batch) if mine else ():
+            for part in micro(trainer.laid_out(mine), size=self.batch) if mine else ():
                 sums += self._sums(trainer, trainer._prepare_inputs(part))
         sums = trainer.summed(sums)
         self.seconds += time.perf_counter() - begun
         return Losses(sums[0] / sums[1], sums[1].astype(np.int64))
 
     def _sums(self, trainer: ComposerTrainer, inputs: Any) -> NDArray[np.float64]:
-        losses, domain = trainer.token_losses(trainer.model, inputs)
-        weights = losses.double().cpu().numpy()
+        domain, weights = domain_of_tokens(inputs), token_losses(trainer.model, inputs).double().cpu().numpy()
         return np.stack([np.bincount(domain, each, minlength=self.n_domains) for each in (weights, np.ones_like(weights))])

@@ -24,6 +24,7 @@ from composer.train.batches import Row, held_out_rows, rows, steps
 from composer.train.fit import fit
 from composer.train.held_out import HeldOutRows
 from composer.train.isolated import isolated
+from composer.train.layout import check_isolation
 from composer.train.model import load
 from composer.train.order import Order, Planned
 from composer.train.reference import ReferenceLosses
@@ -46,9 +47,10 @@ class Train(Spec):
     the rows as they come (``mixed``) or makes every batch of one domain (``domain``). The learning rate rises over
     ``warmup_ratio`` of the steps and then falls as ``lr_schedule`` says; the optimiser is AdamW.
 
-    ``micro_batch`` rows go through the model at once (all of a step's when absent), ``threads`` are those of one torch
-    operation, and ``report_to`` names loggers of transformers. After every ``checkpoint_every`` steps a checkpoint is left from
-    which training goes on to the bit when it was stopped.
+    With ``packing`` a step's rows stand behind one another in bins of at most that many tokens, each of one domain, and see
+    nothing of one another; without, they are padded. ``micro_batch`` rows, or bins, go through the model at once (all of a
+    step's when absent), ``threads`` are those of one torch operation, and ``report_to`` names loggers of transformers. After
+    every ``checkpoint_every`` steps a checkpoint is left from which training goes on to the bit when it was stopped.
 
     With a ``law`` the weights of domains move while training goes on: it looks at the losses of held-out rows (``held_out``),
     and each step's rows are drawn by the weights then in force, from the composition's rows and what it left in reserve. As
@@ -67,6 +69,7 @@ class Train(Spec):
     law: AnyLaw | None = None
     reference: ReferenceLosses | None = None
     held_out: HeldOutRows = HeldOutRows()
+    packing: int | None = outside_identity(None, ge=1)
     micro_batch: int | None = outside_identity(None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = outside_identity("auto")
     threads: int | None = outside_identity(None, ge=1)
@@ -132,9 +135,11 @@ def train(
     Raises
     ------
     ModelError
-        Where the model or the start cannot be used.
+        Where the model or the start cannot be used, or not with rows in bins.
     InputError
         Where samples are longer than the model can read, or rows have no trained token.
+    SpecError
+        Where they are longer than a bin, or the device or a logger is not there.
     FaultError
         Where samples do not fit the composition, a loss or a weight is not finite, or the GPU's memory does not suffice.
     """
@@ -146,7 +151,9 @@ def train(
         network, tokenizer = load(origin, device=device, exact=not adapter.needs_base)
         whole = composition if moving is None else pl.concat([composition, moving.reserve])
         items, domains = rows(whole, samples, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
-        _check_lengths(items, network)
+        _check_lengths(items, network, packing=spec.packing)
+        if spec.packing is not None:
+            check_isolation(network)
         order: Order = Planned(steps(items, size=spec.batch_size, batches=spec.batches) * spec.epochs)
         steering: Steering | None = None
         if moving is not None:
@@ -194,14 +201,17 @@ def _origin(adapter: Adapter, *, model: ModelRef, start: Path | None) -> ModelRe
     return model if start is None else ModelRef(path=str(start / adapter.where), chat_template=model.chat_template)
 
 
-def _check_lengths(items: Sequence[Row], network: Any) -> None:
+def _check_lengths(items: Sequence[Row], network: Any, *, packing: int | None) -> None:
     most = getattr(network.config, "max_position_embeddings", None)
     longest = max(items, key=lambda row: len(row.encoding.ids))
-    if most is not None and len(longest.encoding.ids) > most:
-        expected, got = f"at most {most} tokens", f"{len(longest.encoding.ids)} in sample {longest.sample_id}"
-        raise InputError(
-            "a sample is longer than the model can read", expected=expected, got=got, hint="ingest with a lower max_length"
-        )
+    n = len(longest.encoding.ids)
+    got = f"{n} in sample {longest.sample_id}"
+    if most is not None and n > most:
+        what, expected = "a sample is longer than the model can read", f"at most {most} tokens"
+        raise InputError(what, expected=expected, got=got, hint="ingest with a lower max_length")
+    if packing is not None and n > packing:
+        what, expected = "a sample is longer than a bin", f"at most {packing} tokens"
+        raise SpecError(what, where="train.packing", expected=expected, got=got, hint="raise train.packing")
 
 
 def _check_weights(adapter: Adapter, network: Any) -> None:

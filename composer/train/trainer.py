@@ -23,7 +23,8 @@ from composer.errors import FaultError
 from composer.progress import Bar
 from composer.train import checkpoint
 from composer.train.adapters import Adapter
-from composer.train.batches import IGNORED, collate, micro
+from composer.train.batches import Row
+from composer.train.layout import IGNORED, domain_of_tokens, micro, packed, padded, token_losses
 from composer.train.order import Order
 from composer.train.steering import Watch
 
@@ -67,7 +68,9 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
     adapter
         Asked at every step for its share in loss, gradients and parameters.
     micro_batch
-        Rows of one forward pass; all that a process has of a step when absent.
+        Rows, or bins, of one forward pass; all that a process has of a step when absent.
+    packing
+        Tokens of a bin; rows are padded when absent.
     shown
         The progress bar.
     watch
@@ -76,14 +79,15 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(
         self, *, model: Any, args: TrainingArguments, order: Order, domains: Sequence[str],
-        adapter: Adapter, micro_batch: int | None, shown: Bar, watch: Watch | None = None,
+        adapter: Adapter, micro_batch: int | None, packing: int | None, shown: Bar, watch: Watch | None = None,
     ) -> None:  # fmt: skip
         numbers = range(order.n_steps * args.world_size)  # a process is given every so manieth
         super().__init__(
             model=model, args=args, train_dataset=numbers, data_collator=_number, callbacks=[_AfterStep(adapter, shown)]
         )
         self.remove_callback(PrinterCallback)  # standard output belongs to whoever runs the pipeline
-        self.order, self.watch, self.domains, self.adapter, self.micro_batch = order, watch, domains, adapter, micro_batch
+        self.order, self.watch, self.domains, self.adapter = order, watch, domains, adapter
+        self.micro_batch, self.packing = micro_batch, packing
         self.taken: list[Step] = []
 
     def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:  # noqa: ARG002
@@ -94,7 +98,7 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
         rows = self.order.take()
         mine = rows[self.args.process_index :: self.args.world_size] or rows[:1]
         self._losses, self._counts = np.zeros((2, len(self.domains)))
-        self._rows, batch = rows, collate(mine)
+        self._rows, batch = rows, self.laid_out(mine)
         if len(rows) <= self.args.process_index:
             batch["labels"].fill_(IGNORED)  # a process without a row goes through the motions with one that counts nothing
         n = sum(sum(row.encoding.trained[1:]) for row in rows)
@@ -115,7 +119,7 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
 
         Gradients are averaged over the processes, so a process counts its part as many times as there are processes.
         """
-        losses, domain = self.token_losses(model, inputs)
+        losses, domain = token_losses(model, inputs), domain_of_tokens(inputs)
         self._losses += np.bincount(domain, losses.detach().double().cpu().numpy(), minlength=len(self.domains))
         self._counts += np.bincount(domain, minlength=len(self.domains))
         share = self.args.world_size / num_items_in_batch
@@ -123,13 +127,9 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
         extra = self.adapter.extra_loss(model, inputs)
         return loss if extra is None else loss + extra * (len(losses) * share)
 
-    def token_losses(self, model: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, np.ndarray]:
-        """Return the loss of every trained token in nats and the number of its domain."""
-        labels = inputs["labels"][:, 1:]
-        trained = labels != IGNORED
-        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False).logits
-        losses = torch.nn.functional.cross_entropy(logits[:, :-1][trained].float(), labels[trained], reduction="none")
-        return losses, inputs["domain"][:, None].expand_as(labels)[trained].cpu().numpy()
+    def laid_out(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Return rows as the tensors of a batch."""
+        return padded(rows) if self.packing is None else packed(rows, length=self.packing)
 
     def summed(self, values: np.ndarray) -> np.ndarray:
         """Return the sums of float64 values over all processes."""

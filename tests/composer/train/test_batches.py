@@ -1,4 +1,4 @@
-"""Rows become steps and steps become tensors, with every token accounted for."""
+"""Rows become steps, with every token accounted for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +17,8 @@ from composer.errors import FaultError, InputError
 from composer.ingest import ingest
 from composer.ingest.counting import count
 from composer.tables import DROPPED, SAMPLE, read
-from composer.train.batches import IGNORED, Row, collate, micro, rows, steps
+from composer.train.batches import Row, rows, steps
+from composer.train.layout import IGNORED, padded
 from composer.types import LossOn, ModelRef, Source
 
 Composed = Callable[[pl.DataFrame], pl.DataFrame]
@@ -53,25 +53,6 @@ def test_domain_batches_keep_shares_over_time() -> None:
 
 def test_one_domain_makes_both_ways_the_same() -> None:
     assert steps(items([0] * 11), size=4, batches="domain") == steps(items([0] * 11), size=4, batches="mixed")
-
-
-def test_labels_stand_where_tokens_are_trained_and_never_first() -> None:
-    batch = collate([Row("a", 1, Encoding((7, 8, 9), (True, False, True))), Row("b", 0, Encoding((5, 6), (True, True)))])
-    assert batch["input_ids"].tolist() == [[7, 8, 9], [5, 6, 0]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
-    assert batch["labels"].tolist() == [[IGNORED, IGNORED, 9], [IGNORED, 6, IGNORED]]
-    assert batch["domain"].tolist() == [1, 0]
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 5, None])
-def test_micro_batches_hold_the_batch_and_no_needless_padding(size: int | None) -> None:
-    lengths = [2, 5, 3, 3, 4]
-    batch = collate([Row(str(n), 0, Encoding(tuple(range(1, n + 1)), (True,) * n)) for n in lengths])
-    parts = micro(batch, size=size)
-    ids = [row[row > 0].tolist() for part in parts for row in part["input_ids"]]
-    assert ids == [list(range(1, n + 1)) for n in lengths]
-    assert all(part["attention_mask"].any(0).all() for part in parts)
-    assert torch.equal(torch.cat([part["domain"] for part in parts]), batch["domain"])
 
 
 def test_rows_follow_the_composition(samples: pl.DataFrame, composed: Composed, base: ModelRef) -> None:
@@ -122,7 +103,7 @@ def test_what_ingest_counted_is_what_is_trained_on(loss_on: LossOn, composed: Co
     counted = read(tmp_path / "samples.parquet", SAMPLE)
     out, _ = rows(composed(counted), counted, tokenizer=tokenizer, max_length=80, loss_on=loss_on)
     assert [row.encoding.n_loss_tokens for row in out] == counted["n_loss_tokens"].to_list()
-    assert sum(int((collate([row])["labels"] != IGNORED).sum()) for row in out) == stats["n_loss_tokens"]
+    assert sum(int((padded([row])["labels"] != IGNORED).sum()) for row in out) == stats["n_loss_tokens"]
     assert stats["dropped"] == ({} if loss_on == "all" else {"no_loss_tokens": 1})
     dropped = read(tmp_path / "dropped.parquet", DROPPED)
     assert dropped.select("row", "reason").rows() == ([] if loss_on == "all" else [(8, "no_loss_tokens")])

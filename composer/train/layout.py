@@ -1,0 +1,148 @@
+"""The rows of a step as tensors: side by side and padded, or behind one another in bins.
+
+A model sees every row by itself either way, so that the layout decides what a step costs and nothing of what it learns.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from composer.encode import Encoding
+from composer.errors import ModelError
+from composer.train.batches import Row
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IGNORED = -100  # the label of a token that is not trained on
+EXACT, ROUGH = 1e-4, 0.25  # nats that rounding may do to a loss, with weights in float32 and in fewer bits
+
+
+def padded(rows: Sequence[Row]) -> dict[str, Tensor]:
+    """Return the tensors of a batch with one row in each tensor row, padded on the right.
+
+    ``input_ids``, ``attention_mask`` and ``labels`` are int64 of shape (rows, longest); a label is the token where it is
+    trained on and -100 elsewhere, and always -100 on the first token, which nothing predicts. ``domain`` is int64 of shape
+    (rows,).
+    """
+    import torch
+
+    batch = _filled([[row] for row in rows])
+    lengths = torch.tensor([len(row.encoding.ids) for row in rows])
+    width = batch.pop("position_ids").shape[1]
+    return {**batch, "attention_mask": (torch.arange(width) < lengths[:, None]).long()}
+
+
+def packed(rows: Sequence[Row], *, length: int) -> dict[str, Tensor]:
+    """Return the tensors of a batch with one of :func:`bins` in each tensor row.
+
+    ``input_ids``, ``position_ids`` and ``labels`` are int64 of shape (bins, longest) and ``domain`` of shape (bins,). Positions
+    count from 0 in every row, which is how transformers tells the rows of a bin apart where it gets no attention mask; labels
+    are those of :func:`padded`, so that nothing is predicted across a border. Every token of padding has position 0 and with it
+    nothing but itself to see.
+    """
+    return _filled(bins(rows, length=length))
+
+
+def bins(rows: Sequence[Row], *, length: int) -> list[list[Row]]:
+    """Return the rows in bins of one domain and at most ``length`` tokens; no row may be longer.
+
+    Rows are taken from the longest to the shortest, and each goes where it leaves the least room (best fit decreasing, Johnson
+    et al., SIAM J. Comput. 3, 1974). Rows stand in a bin in their order, and the bins in the order of their first rows.
+
+    Examples
+    --------
+    >>> rows = [Row(str(n), 0, Encoding(tuple(range(n)), (True,) * n)) for n in (3, 6, 5, 2, 4)]
+    >>> [[row.sample_id for row in members] for members in bins(rows, length=10)]
+    [['3', '5', '2'], ['6', '4']]
+    """
+    found: list[list[int]] = []
+    rooms: dict[int, list[tuple[int, int]]] = {}  # of a domain's bins, in ascending order, with the bins
+    for i in sorted(range(len(rows)), key=lambda i: -len(rows[i].encoding.ids)):
+        n, own = len(rows[i].encoding.ids), rooms.setdefault(rows[i].domain, [])
+        place = bisect_left(own, (n, 0))
+        if place == len(own):
+            own.append((length, len(found)))
+            found.append([])
+        room, k = own.pop(place)
+        found[k].append(i)
+        insort(own, (room - n, k))
+    return [[rows[i] for i in members] for members in sorted(map(sorted, found))]
+
+
+def micro(batch: Mapping[str, Tensor], *, size: int | None) -> list[dict[str, Tensor]]:
+    """Return a batch in parts of at most ``size`` tensor rows, each as wide as its longest; the whole batch without a size."""
+    if size is None:
+        return [dict(batch)]
+    edge = batch["attention_mask"] if "attention_mask" in batch else batch["position_ids"]  # 0 in all that is padding
+    parts = []
+    for i in range(0, len(edge), size):
+        width = int(edge[i : i + size].any(0).nonzero().max()) + 1
+        parts.append({k: v[i : i + size, :width] if v.dim() == 2 else v[i : i + size] for k, v in batch.items()})
+    return parts
+
+
+def token_losses(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return the float32 losses in nats of a batch's trained tokens, tensor row by tensor row, of shape (trained,)."""
+    import torch
+
+    given = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}
+    labels = batch["labels"][:, 1:]
+    trained = labels != IGNORED
+    logits = model(**given, use_cache=False).logits
+    return torch.nn.functional.cross_entropy(logits[:, :-1][trained].float(), labels[trained], reduction="none")
+
+
+def domain_of_tokens(batch: Mapping[str, Tensor]) -> NDArray[np.int64]:
+    """Return the domain's number of every trained token of a batch, in the order of :func:`token_losses`."""
+    trained = batch["labels"][:, 1:] != IGNORED
+    return np.asarray(batch["domain"][:, None].expand_as(trained)[trained].cpu().numpy(), dtype=np.int64)
+
+
+def check_isolation(model: Any) -> None:
+    """Refuse a model, in evaluation mode, whose losses of three short rows in bins are not those of the rows alone.
+
+    Raises
+    ------
+    ModelError
+        Where the rows of a bin see one another, in all layers or in some, as they do where a model makes no use of positions.
+    """
+    import torch
+
+    table = model.get_input_embeddings().weight
+    rows = [Row("", 0, Encoding(tuple((9 * i + n) % len(table) for i in range(n)), (True,) * n)) for n in (5, 4, 3)]
+    layouts = [packed(rows, length=9), *(padded([row]) for row in rows)]  # two bins, one of them padded
+    with torch.no_grad():
+        together, *alone = (token_losses(model, {k: v.to(table.device) for k, v in one.items()}) for one in layouts)
+    off = float((together - torch.cat(alone)).abs().mean())
+    if not off <= (EXACT if table.dtype == torch.float32 else ROUGH):
+        what, got = (
+            "the model lets rows of a bin see one another",
+            f"{type(model).__name__}, whose losses differ by {off:.2g} nats",
+        )
+        expected = "one that keeps them apart by position_ids"
+        raise ModelError(what, where="train.packing", expected=expected, got=got, hint="leave train.packing out")
+
+
+def _filled(bins: Sequence[Sequence[Row]]) -> dict[str, Tensor]:
+    import torch
+
+    width = max(sum(len(row.encoding.ids) for row in members) for members in bins)
+    ids = torch.zeros(len(bins), width, dtype=torch.int64)
+    positions, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORED)
+    for i, members in enumerate(bins):
+        begin = 0
+        for row in members:
+            tokens, trained = torch.tensor(row.encoding.ids), torch.tensor(row.encoding.trained)
+            part = slice(begin, begin + len(tokens))
+            trained[0] = False
+            ids[i, part], positions[i, part] = tokens, torch.arange(len(tokens))
+            labels[i, part][trained] = tokens[trained]
+            begin = part.stop
+    domain = torch.tensor([members[0].domain for members in bins])
+    return {"input_ids": ids, "position_ids": positions, "labels": labels, "domain": domain}

@@ -132,17 +132,15 @@ def check_isolation(model: Any) -> None:
 def _filled(bins: Sequence[Sequence[Row]]) -> dict[str, Tensor]:
     import torch
 
-    width = max(sum(len(row.encoding.ids) for row in members) for members in bins)
-    ids = torch.zeros(len(bins), width, dtype=torch.int64)
-    positions, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORED)
-    for i, members in enumerate(bins):
+    shape = len(bins), max(sum(len(row.encoding.ids) for row in members) for members in bins)
+    ids, positions, trained = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.bool_)
+    for i, members in enumerate(bins):  # in numpy, since torch takes ten times as long for so many small slices
         begin = 0
         for row in members:
-            tokens, trained = torch.tensor(row.encoding.ids), torch.tensor(row.encoding.trained)
-            part = slice(begin, begin + len(tokens))
-            trained[0] = False
-            ids[i, part], positions[i, part] = tokens, torch.arange(len(tokens))
-            labels[i, part][trained] = tokens[trained]
+            part = slice(begin, begin + len(row.encoding.ids))
+            ids[i, part], positions[i, part] = row.encoding.ids, np.arange(len(row.encoding.ids))
+            trained[i, part], trained[i, begin] = row.encoding.trained, False
             begin = part.stop
-    domain = torch.tensor([members[0].domain for members in bins])
-    return {"input_ids": ids, "position_ids": positions, "labels": labels, "domain": domain}
+    arrays = {"input_ids": ids, "position_ids": positions, "labels": np.where(trained, ids, IGNORED)}
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return {**tensors, "domain": torch.tensor([members[0].domain for members in bins])}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
+from math import inf
 from typing import Any, Literal, Protocol
 
 from composer.errors import FaultError, InputError
@@ -118,13 +119,18 @@ class Weighted:
         self, supply: Sequence[Sequence[tuple[Row, int]]], *, weights: Iterable[float], size: int, n_steps: int,
         batches: Literal["mixed", "domain"] = "mixed",
     ) -> None:  # fmt: skip
+        if size < 1:
+            raise InputError("a step without rows", where="size", expected="1 or more", got=size)
         self._rows = [[row for row, _ in domain] for domain in supply]
-        self._sums = [list(accumulate((n for _, n in domain), initial=0)) for domain in supply]
-        self._size, self._each = size, size if batches == "domain" else 1
+        self._sums = [list(accumulate((int(n) for _, n in domain), initial=0)) for domain in supply]
+        self._draws, self._each = (1, size) if batches == "domain" else (size, 1)  # of a step, and rows of a draw
         self.n_steps, self._taken = n_steps, 0
         self._at, self._credit = [0] * len(supply), [0] * len(supply)
-        self._exhausted = [(0, k) for k, rows in enumerate(self._rows) if not rows]
-        self._check_supply(batches)
+        self._exhausted = [(0, k) for k, rows in enumerate(supply) if not rows]
+        most = -(-sum(-(-len(rows) // self._each) for rows in supply) // self._draws)
+        if n_steps > most:
+            hint = "raise budget.max_repeats, give more data, or train for fewer steps"
+            raise InputError("more steps than there are rows for", expected=f"at most {most}", got=n_steps, hint=hint)
         self.set_weights(weights)
 
     @property
@@ -146,7 +152,7 @@ class Weighted:
             For weights that are no shares of these domains.
         """
         values = tuple(map(float, weights))
-        if len(values) != len(self._rows) or not all(0 <= w < float("inf") for w in values) or not any(values):
+        if len(values) != len(self._rows) or not (min(values, default=-1) >= 0 and 0 < sum(values) < inf):
             expected = f"{len(self._rows)} finite numbers, none negative, one above zero"
             raise InputError("weights that are no shares", where="weights", expected=expected, got=list(values))
         self._weights = values
@@ -164,8 +170,8 @@ class Weighted:
         """
         _check_left(self._taken, self.n_steps)
         rows: list[Row] = []
-        for _ in range(self._size // self._each):
-            if self._live:
+        for _ in range(self._draws):
+            if self._share:
                 rows += self._draw()
         if not rows:
             hint = "give a weight to the domains that have rows, raise budget.max_repeats, or train for fewer steps"
@@ -197,34 +203,27 @@ class Weighted:
         self.set_weights(state["weights"])
 
     def _draw(self) -> list[Row]:
-        k = max(self._live, key=self._credit.__getitem__)
-        begin = self._at[k]
-        end = self._at[k] = min(begin + self._each, len(self._rows[k]))
-        n = self._sums[k][end] - self._sums[k][begin]
-        for j in self._live:
-            self._credit[j] += self._share[j] * n
-        self._credit[k] -= self._whole * n
-        if end == len(self._rows[k]):
+        credit = self._credit
+        k = max(self._share, key=credit.__getitem__)
+        begin, rows, sums = self._at[k], self._rows[k], self._sums[k]
+        end = self._at[k] = min(begin + self._each, len(rows))
+        n = sums[end] - sums[begin]
+        for j, share in self._share.items():
+            credit[j] += share * n
+        credit[k] -= self._whole * n
+        if end == len(rows):
             self._exhausted.append((self._taken, k))
             self._share_out()
-        return self._rows[k][begin:end]
+        return rows[begin:end]
 
     def _share_out(self) -> None:
-        """Share all weight among the domains with rows left; of equal credits the first of ``_live`` is drawn."""
-        live = [k for k, w in enumerate(self._weights) if w and self._at[k] < len(self._rows[k])]
-        total = sum(self._weights[k] for k in live)
-        self._share = {k: max(round(self._weights[k] / total * _UNIT), 1) for k in live}
+        """Share all weight among the domains with rows left, the larger weight first: of equal credits the first is drawn."""
+        weights = self._weights
+        live = [k for k, rows in enumerate(self._rows) if weights[k] and self._at[k] < len(rows)]
+        live.sort(key=weights.__getitem__, reverse=True)
+        total = sum([weights[k] for k in live])
+        self._share = {k: int(weights[k] / total * _UNIT) or 1 for k in live}
         self._whole = sum(self._share.values())
-        self._live = sorted(live, key=lambda k: -self._weights[k])
-
-    def _check_supply(self, batches: str) -> None:
-        if self._size < 1:
-            raise InputError("a step without rows", where="size", expected="1 or more", got=self._size)
-        parts = [len(rows) for rows in self._rows] if batches == "domain" else [sum(map(len, self._rows))]
-        most = sum(-(-n // self._size) for n in parts)
-        if self.n_steps > most:
-            hint = "raise budget.max_repeats, give more data, or train for fewer steps"
-            raise InputError("more steps than there are rows for", expected=f"at most {most}", got=self.n_steps, hint=hint)
 
 
 def _check_left(taken: int, n_steps: int) -> None:

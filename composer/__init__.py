@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from composer.pooling import pool as pool_sources
     from composer.replay.schedule import plan as plan_replay
     from composer.similarity.matrix import compare as compare_domains
-    from composer.train import train as train_on
+    from composer.train.train import train as train_on
     from composer.types import KnowledgeDistribution, Mixture, Schedule, SimilarityMatrix, Source
 
 # A public name must not be that of a module: importing the module would put it in the name's place.

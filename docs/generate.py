@@ -99,6 +99,10 @@ def policies() -> str:
             ends = (f"{each[f'low{w}']:+.{digits}f} to {each[f'high{w}']:+.{digits}f}" for w in ("", "_corrected"))
             better = f"{each['better_in']} of {each['pairs']}"
             lines.append(f"{told} {each['difference']:+.{digits}f} | {' | '.join(ends)} | {better} |")
+        if again := found["again"].get(of):
+            mean, gap, low, high = (f"{again[key]:+.{digits}f}" for key in ("mean", "difference", "low", "high"))
+            better = f"{again['better_in']} of {again['pairs']}"
+            lines.append(f"| {name} | `{again['policy']}`, asked again | {mean[1:]} | {gap} | {low} to {high} | - | {better} |")
     return "\n".join(lines)
 
 

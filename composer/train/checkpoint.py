@@ -19,6 +19,7 @@ import numpy as np
 
 from composer.errors import FaultError
 from composer.fingerprint import write_json
+from composer.train import shards
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,10 +31,11 @@ WEIGHTS, OPTIMIZER, CHANCE = "weights.safetensors", "optimizer.safetensors", "ch
 STATE, TRAINER = "state.json", "trainer_state.json"  # the second is the Trainer's own name
 
 
-def latest(folder: Path) -> Path | None:
-    """Return the checkpoint of the most steps in a folder, if there is one."""
-    found = [path for path in folder.glob(f"{NAME}*") if (path / STATE).is_file()]
-    return max(found, key=lambda path: int(path.name.removeprefix(NAME)), default=None)
+def latest(folder: Path, *, device: Any = "cpu") -> Path | None:
+    """Return the checkpoint of the most steps in a folder, if there is one; the first process says which."""
+    found = [int(path.name.removeprefix(NAME)) for path in folder.glob(f"{NAME}*") if (path / STATE).is_file()]
+    step = shards.agreed(max(found, default=0), device=device)
+    return folder / f"{NAME}{step}" if step else None
 
 
 def write(trainer: ComposerTrainer, folder: Path) -> None:
@@ -42,9 +44,9 @@ def write(trainer: ComposerTrainer, folder: Path) -> None:
 
     step, moments = trainer.state.global_step, trainer.optimizer.state_dict()
     tensors = {
-        WEIGHTS: {name: _whole(parameter) for name, parameter in _moving(trainer).items()},
-        OPTIMIZER: {f"{i}/{k}": _whole(v) for i, state in moments["state"].items() for k, v in state.items()},
-        CHANCE: _chance() | _account(trainer),
+        WEIGHTS: {name: shards.whole(parameter) for name, parameter in _moving(trainer).items()},
+        OPTIMIZER: {f"{i}/{k}": shards.whole(v) for i, state in moments["state"].items() for k, v in state.items()},
+        CHANCE: _chance(trainer) | _account(trainer),
     }
     if not trainer.args.should_save:
         return
@@ -113,19 +115,14 @@ def restore_chance(trainer: ComposerTrainer, folder: Path) -> None:
     python, legacy = _json(folder / STATE)["chance"]
     random.setstate((python[0], tuple(python[1]), python[2]))
     np.random.set_state((legacy[0], np.array(legacy[1], dtype=np.uint32), *legacy[2:]))
-    states = _tensors(folder / CHANCE)
-    torch.random.set_rng_state(states["cpu"])
-    if trainer.args.device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])
+    states, mine = _tensors(folder / CHANCE), f"/{trainer.args.process_index}"
+    torch.random.set_rng_state(states.get(f"cpu{mine}", states["cpu/0"]))
+    if trainer.args.device.type == "cuda" and "cuda/0" in states:
+        torch.cuda.set_rng_state(states.get(f"cuda{mine}", states["cuda/0"]))
 
 
 def _moving(trainer: ComposerTrainer) -> Mapping[str, Tensor]:
     return trainer.adapter.state(trainer.accelerator.unwrap_model(trainer.model))
-
-
-def _whole(value: Tensor) -> Tensor:
-    """Return a tensor as it is, or gathered where every process holds a part of it."""
-    return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
 def _as(value: Tensor, like: Tensor) -> Tensor:
@@ -137,11 +134,15 @@ def _as(value: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)  # type: ignore[attr-defined]
 
 
-def _chance() -> dict[str, Tensor]:
+def _chance(trainer: ComposerTrainer) -> dict[str, Tensor]:
+    """Return every process's states: each draws its own dropout."""
     import torch
 
     states = {"cpu": torch.random.get_rng_state()}
-    return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+    if trainer.args.device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state()
+    every = {name: shards.of_every(state, device=trainer.args.device) for name, state in states.items()}
+    return {f"{name}/{i}": state for name, each in every.items() for i, state in enumerate(each)}
 
 
 def _legacy() -> Sequence[Any]:

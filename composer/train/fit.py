@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from composer.progress import bar, say
-from composer.spec import seed_of
 from composer.train.checkpoint import NAME, latest
 from composer.train.order import Order
+from composer.train.shards import own_seed, rank, share_out
 
 if TYPE_CHECKING:
     from composer.train.steering import Watch
@@ -26,23 +25,27 @@ def fit(
     network: Any, order: Order, domains: Sequence[str], *, spec: Train, device: str, seed: int, folder: Path,
     watch: Watch | None = None,
 ) -> list[Step]:  # fmt: skip
-    """Train a module on the steps of an order, from the last checkpoint in the folder if there is one; return the steps."""
+    """Train a module on the steps of an order, from the last checkpoint in the folder if there is one; return the steps.
+
+    The checkpoint stays in the folder's ``.trainer`` until whoever called has kept the result.
+    """
     from composer.train.trainer import ComposerTrainer
 
     aside = folder / ASIDE
     args = _arguments(network, spec=spec, n_steps=order.n_steps, device=device, seed=seed, folder=aside)
+    if spec.shard and rank() is not None:
+        share_out(network, device=device)
     with bar("train", total=order.n_steps, unit="steps") as shown:
         trainer = ComposerTrainer(
             model=network, args=args, order=order, domains=domains, adapter=spec.adapter, micro_batch=spec.micro_batch,
             packing=spec.packing, shown=shown, watch=watch,
         )  # fmt: skip
-        left = latest(aside)
+        left = latest(aside, device=args.device)
         if left is not None:
             say(f"training goes on after step {left.name.removeprefix(NAME)}, from the checkpoint in {aside}")
         trainer.train(resume_from_checkpoint=None if left is None else str(left))
         if watch is not None:
             watch.before(trainer)  # what comes after the last step
-    shutil.rmtree(aside, ignore_errors=True)
     return trainer.taken
 
 
@@ -53,7 +56,7 @@ def _arguments(network: Any, *, spec: Train, n_steps: int, device: str, seed: in
         output_dir=str(folder), per_device_train_batch_size=1, num_train_epochs=1, train_sampling_strategy="sequential",
         learning_rate=spec.learning_rate, lr_scheduler_type=SCHEDULES[spec.lr_schedule],
         warmup_steps=math.ceil(spec.warmup_ratio * n_steps), weight_decay=spec.weight_decay, max_grad_norm=spec.max_grad_norm,
-        optim="adamw_torch_fused", seed=seed_of(seed, "trainer"), use_cpu=device == "cpu", bf16=device == "cuda",
+        optim="adamw_torch_fused", seed=own_seed(seed), use_cpu=device == "cpu", bf16=device == "cuda",
         save_strategy="steps", save_steps=spec.checkpoint_every, report_to=list(spec.report_to) or "none",
         logging_strategy="steps" if spec.report_to else "no",
         logging_steps=1, logging_nan_inf_filter=False, disable_tqdm=True, remove_unused_columns=False,

@@ -14,8 +14,9 @@ from pydantic import Field
 from composer.errors import InputError
 from composer.progress import say
 from composer.spec import Spec
+from composer.train import shards
 from composer.train.batches import Row
-from composer.train.layout import domain_of_tokens, micro, token_losses
+from composer.train.layout import IGNORED, domain_of_tokens, micro, token_losses
 
 if TYPE_CHECKING:
     from composer.train.trainer import ComposerTrainer
@@ -76,10 +77,13 @@ class HeldOut:
         import torch
 
         begun, sums = time.perf_counter(), np.zeros((2, self.n_domains))
+        mine = self.rows[trainer.args.process_index :: trainer.args.world_size]
+        batch = trainer.laid_out(mine or self.rows[:1])
+        if not mine:
+            batch["labels"].fill_(IGNORED)
         trainer.model.eval()
         with torch.no_grad():
-            mine = self.rows[trainer.args.process_index :: trainer.args.world_size]
-            for part in micro(trainer.laid_out(mine), size=self.batch) if mine else ():
+            for part, _ in shards.evened(micro(batch, size=self.batch), device=trainer.args.device):
                 sums += self._sums(trainer, trainer._prepare_inputs(part))
         sums = trainer.summed(sums)
         self.seconds += time.perf_counter() - begun

@@ -6,11 +6,11 @@ trained weights, `trace.parquet` with a row per (step, domain), and `train.json`
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
@@ -21,7 +21,7 @@ from composer.tables import TRACE, write
 from composer.train.adapters import ADAPTERS, Adapter
 from composer.train.adapters.full import Full
 from composer.train.batches import Row, held_out_rows, rows, steps
-from composer.train.fit import fit
+from composer.train.fit import ASIDE, fit
 from composer.train.held_out import HeldOutRows
 from composer.train.isolated import isolated
 from composer.train.layout import check_isolation
@@ -29,7 +29,9 @@ from composer.train.model import load
 from composer.train.order import Order, Planned
 from composer.train.reference import ReferenceLosses
 from composer.train.reweight import REWEIGHTING, Reweighting
+from composer.train.shards import first, gather, rank
 from composer.train.steering import Moving, Steering, steer
+from composer.train.trace import sums_of, trace_of
 from composer.types import LossOn, ModelRef
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ class Train(Spec):
     With a ``law`` the weights of domains move while training goes on: it looks at the losses of held-out rows (``held_out``),
     and each step's rows are drawn by the weights then in force, from the composition's rows and what it left in reserve. As
     many rows are trained on as the composition has. ``reference`` says what the losses might come down to, for laws that ask.
+
+    ``processes`` train together, one per GPU or on the CPU, each on its part of every step's rows; ``shard`` lets each hold a
+    part of parameters, gradients and moments only, which full fine-tuning alone can.
     """
 
     adapter: member_of(ADAPTERS, kind="adapter") = Full()  # type: ignore[valid-type]
@@ -75,6 +80,15 @@ class Train(Spec):
     threads: int | None = outside_identity(None, ge=1)
     checkpoint_every: int = outside_identity(100, ge=1)
     report_to: tuple[str, ...] = outside_identity(())
+    processes: int = outside_identity(1, ge=1)
+    shard: bool = outside_identity(False)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Train:
+        if self.shard and not isinstance(self.adapter, Full):
+            hint = "leave shard out: every process then holds the base"
+            raise SpecError("only full fine-tuning", where="shard", expected="adapter full", got=self.adapter.name, hint=hint)
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Train:
@@ -146,9 +160,17 @@ def train(
     adapter, device = spec.adapter, device_of(spec)
     _check_reports(spec.report_to)
     folder.mkdir(parents=True, exist_ok=True)
+    if spec.processes > 1 and rank() is None:
+        from composer.train import job, launch
+
+        path = job.write(
+            composition, samples, moving, model=model, start=start, spec=spec, max_length=max_length, loss_on=loss_on,
+            seed=seed, folder=folder,
+        )  # fmt: skip
+        return launch.carry_out(path)
     with isolated(seed_of(seed, "train"), threads=spec.threads):
         origin = _origin(adapter, model=model, start=start)
-        network, tokenizer = load(origin, device=device, exact=not adapter.needs_base)
+        network, tokenizer = load(origin, device="cpu" if spec.shard else device, exact=not adapter.needs_base)
         whole = composition if moving is None else pl.concat([composition, moving.reserve])
         items, domains = rows(whole, samples, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
         _check_lengths(items, network, packing=spec.packing)
@@ -163,12 +185,25 @@ def train(
         network = adapter.attach(network, previous=start, seed=seed)
         n_parameters = sum(parameter.numel() for parameter in adapter.state(network).values())
         taken = fit(network, order, domains, spec=spec, device=device, seed=seed, folder=folder, watch=steering)
+        gather(network)
         _check_weights(adapter, network)
-        adapter.save(network, tokenizer, folder)
-    write(_trace(taken, domains), folder / "trace.parquet", TRACE)
-    stats = {**_stats(taken, domains), "trainable_parameters": n_parameters}
+        if first():
+            adapter.save(network, tokenizer, folder)
+    return _kept(taken, domains, n_parameters, steering, spec=spec, folder=folder)
+
+
+def _kept(
+    taken: Sequence[Step], domains: Sequence[str], n_parameters: int, steering: Steering | None, *, spec: Train, folder: Path
+) -> dict[str, Any]:
+    """Write the account of a training beside its weights, and return its sums."""
+    stats = {**sums_of(taken, domains), "trainable_parameters": n_parameters}
+    if not first():
+        return stats
+    write(trace_of(taken, domains), folder / "trace.parquet", TRACE)
     write_json(folder / "train.json", {"spec": spec, "stats": stats})
-    return stats if steering is None else stats | steering.write(folder)
+    moved = {} if steering is None else steering.write(folder)
+    shutil.rmtree(folder / ASIDE, ignore_errors=True)
+    return stats | moved
 
 
 def device_of(spec: Train) -> str:
@@ -218,33 +253,3 @@ def _check_weights(adapter: Adapter, network: Any) -> None:
     bad = [name for name, parameter in adapter.state(network).items() if not parameter.isfinite().all()]
     if bad:
         raise FaultError("weights are not finite after training", where="train", got=bad[0], hint="lower learning_rate")
-
-
-def _trace(taken: Sequence[Step], domains: Sequence[str]) -> pl.DataFrame:
-    out: list[dict[str, Any]] = []
-    position = 0
-    for i, step in enumerate(taken):
-        for k in np.flatnonzero(step.counts).tolist():
-            out.append({
-                "step": i, "position": position, "domain": domains[k], "weight": step.counts[k] / step.counts.sum(),
-                "loss_nats": step.losses[k] / step.counts[k], "n_tokens": step.counts[k],
-            })  # fmt: skip
-        position += step.n_rows
-    return pl.DataFrame(out, schema=TRACE)
-
-
-def _stats(taken: Sequence[Step], domains: Sequence[str]) -> dict[str, Any]:
-    losses = np.sum([step.losses for step in taken], axis=0)
-    counts = np.sum([step.counts for step in taken], axis=0)
-    return {
-        "steps": len(taken),
-        "samples": sum(step.n_rows for step in taken),
-        "n_tokens": sum(step.n_tokens for step in taken),
-        "n_loss_tokens": int(counts.sum()),
-        "loss_first": taken[0].loss,
-        "loss_last": taken[-1].loss,
-        "domains": {
-            domain: {"n_loss_tokens": int(counts[k]), "loss_nats": float(losses[k] / counts[k])}
-            for k, domain in enumerate(domains)
-        },
-    }

@@ -21,7 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from composer.errors import FaultError
 from composer.progress import Bar
-from composer.train import checkpoint
+from composer.train import checkpoint, shards
 from composer.train.adapters import Adapter
 from composer.train.batches import Row
 from composer.train.layout import IGNORED, domain_of_tokens, micro, packed, padded, token_losses
@@ -81,11 +81,13 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
         self, *, model: Any, args: TrainingArguments, order: Order, domains: Sequence[str],
         adapter: Adapter, micro_batch: int | None, packing: int | None, shown: Bar, watch: Watch | None = None,
     ) -> None:  # fmt: skip
-        numbers = range(order.n_steps * args.world_size)  # a process is given every so manieth
+        numbers = range(order.n_steps * args.world_size)  # shared out among the processes
         super().__init__(
             model=model, args=args, train_dataset=numbers, data_collator=_number, callbacks=[_AfterStep(adapter, shown)]
         )
         self.remove_callback(PrinterCallback)  # standard output belongs to whoever runs the pipeline
+        if shards.is_shared_out(model):
+            self.is_distributed_loading_by_transformers = True  # the Trainer's word for: do not wrap it in DDP
         self.order, self.watch, self.domains, self.adapter = order, watch, domains, adapter
         self.micro_batch, self.packing = micro_batch, packing
         self.taken: list[Step] = []
@@ -103,13 +105,13 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
             batch["labels"].fill_(IGNORED)  # a process without a row goes through the motions with one that counts nothing
         n = sum(sum(row.encoding.trained[1:]) for row in rows)
         total = torch.zeros((), device=self.args.device)
-        for part in micro(batch, size=self.micro_batch):
-            with self._memory_that_suffices():
+        for part, last in shards.evened(micro(batch, size=self.micro_batch), device=self.args.device):
+            with self._memory_that_suffices(), shards.exchange(model, last=last):
                 loss = self.compute_loss(model, self._prepare_inputs(part), num_items_in_batch=n)
                 self.accelerator.backward(loss)
             total += loss.detach()
         self._remember(float(total))
-        self.adapter.after_backward(model)  # not in a callback: those come after clipping
+        self.adapter.after_backward(self.model)  # not in a callback: those come after clipping
         return total
 
     def compute_loss(
@@ -124,7 +126,7 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
         self._counts += np.bincount(domain, minlength=len(self.domains))
         share = self.args.world_size / num_items_in_batch
         loss: Tensor = losses.sum() * share
-        extra = self.adapter.extra_loss(model, inputs)
+        extra = self.adapter.extra_loss(self.model, inputs)
         return loss if extra is None else loss + extra * (len(losses) * share)
 
     def laid_out(self, rows: Sequence[Row]) -> dict[str, Tensor]:
@@ -155,6 +157,7 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
     def _remember(self, loss: float) -> None:
         losses, counts = self.summed(np.stack([self._losses, self._counts]))
         if not (math.isfinite(loss) and np.isfinite(losses).all()):
+            loss = loss if not math.isfinite(loss) else float(losses.sum())  # another process's loss may be the bad one
             bad = sorted({self.domains[row.domain] for row in self._rows})
             raise self._fault(f"the loss is {loss} in domains {', '.join(bad)}, samples {self._ids()}", "look at these samples")
         n_tokens = sum(len(row.encoding.ids) for row in self._rows)
@@ -163,7 +166,8 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
     def _clip_grad_norm(self, model: Any) -> Any:
         """Clip as the Trainer does, and stop at gradients that are no numbers: the optimiser would keep them for ever."""
         norm = super()._clip_grad_norm(model)
-        if not math.isfinite(float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)):
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        if not math.isfinite(float(norm)):
             raise self._fault(f"the gradient's norm is {float(norm)}, samples {self._ids()}", "look at these samples")
         return norm
 

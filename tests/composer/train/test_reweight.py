@@ -158,7 +158,7 @@ SHARES = st.lists(st.one_of(st.floats(0, 1), st.just(0.0), st.floats(1e-12, 1e-6
 
 
 @given(weights=SHARES, low=st.floats(0, 1), high=st.floats(0, 1))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_bounded_is_water_filling(weights: list[float], low: float, high: float) -> None:
     k = len(weights)
     floor, cap = low / k, 1 / k + high * (1 - 1 / k)

@@ -216,3 +216,18 @@ def test_reference_losses_are_the_least_on_rows_that_are_held_out(
         assert each["rows"] == 20
     again = reference_losses(composed(samples), samples, held_out, **given)
     assert again == told
+
+
+@pytest.mark.slow
+def test_two_processes_move_the_same_weights(steer: Steer, tmp_path: Path) -> None:
+    one = steer(tmp_path / "one")
+    two = steer(tmp_path / "two", processes=2)
+    assert two["samples"] == one["samples"]
+    told = [looks(tmp_path / name) for name in ("one", "two")]
+    columns = ["step", "position", "domain", "n_loss_tokens", "state"]
+    assert told[0].select(columns).equals(told[1].select(columns))
+    for column in ("weight", "loss_nats"):
+        assert told[1][column].to_numpy() == pytest.approx(told[0][column].to_numpy(), rel=1e-5)
+    traces = [read(tmp_path / name / "trace.parquet", TRACE) for name in ("one", "two")]
+    assert traces[0].drop("loss_nats", "weight").equals(traces[1].drop("loss_nats", "weight"))
+    assert traces[1]["loss_nats"].to_numpy() == pytest.approx(traces[0]["loss_nats"].to_numpy(), rel=1e-5)

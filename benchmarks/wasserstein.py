@@ -43,7 +43,7 @@ SAME = 1e-6
 GAP, GAP_TARGET = 0.005, 0.35
 
 SAMPLED = [20_000] if QUICK else [100_000, *([1_000_000] if LARGE else [])]
-POINTS, REPEATS, LARGER = (500, 2, 2_000) if QUICK else (4_800, 2, 8_000)
+POINTS, REPEATS, LARGER = (500, 2, 2_000) if QUICK else (4_300, 2, 8_000)
 PART = 10_000  # points that are made at once
 DOMAINS, WORDS, PASSAGES, NOISE = ("law", "medicine"), 24, 8_000, 0.15
 

@@ -28,22 +28,38 @@ POINTS = pl.DataFrame(
 )
 
 
+LOOKS = pl.DataFrame(
+    [
+        {
+            "step": step, "position": 8 * step, "domain": domain, "weight": weight, "loss_nats": 2 - weight, "n_loss_tokens": 9,
+            "reference_nats": 1.5, "state": "updated", "told": [],
+        }
+        for step in (0, 5)
+        for domain, weight in (("$b$ & <c>", 0.25), ("a", 0.75))
+    ],
+    schema=tables.WEIGHTS,
+)  # fmt: skip
+
+
 @pytest.fixture
 def artifacts(tmp_path: Path) -> dict[str, Artifact]:
     store = Store(tmp_path / "store")
 
-    def made(kind: str, name: str, document: Any, table: pl.DataFrame | None = None) -> Artifact:
+    def made(kind: str, name: str, document: Any, **given: pl.DataFrame) -> Artifact:
         def build(folder: Path) -> dict[str, Any]:
             (folder / name).write_text(json.dumps(document))
-            if table is not None:
-                tables.write(table, folder / "clusters.parquet", tables.CLUSTERS)
+            for table, frame in given.items():
+                tables.write(
+                    frame, folder / f"{table}.parquet", {"clusters": tables.CLUSTERS, "weights": tables.WEIGHTS}[table]
+                )
             return {}
 
         return store.make(kind, version=1, spec={}, inputs={}, build=build)
 
     return {
         "similarity": made("similarity", "similarity.json", DISTANCES),
-        "clusters": made("clusters", "clusters.json", CLUSTERS, POINTS),
+        "clusters": made("clusters", "clusters.json", CLUSTERS, clusters=POINTS),
+        "model": made("model", "train.json", {}, weights=LOOKS),
         "schedule": made("schedule", "schedule.json", SCHEDULE),
         "mixture": made("mixture", "mixture.json", MIXTURE),
     }
@@ -69,7 +85,9 @@ def test_near_domains_stand_side_by_side() -> None:
 
 
 def test_what_has_no_picture_is_named(artifacts: dict[str, Artifact], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no picture of this kind; expected similarity, clusters, schedule; got mixture"):
+    with pytest.raises(
+        InputError, match="no picture of this kind; expected similarity, clusters, schedule, model; got mixture"
+    ):
         draw(artifacts["mixture"], tmp_path / "x.png")
     with pytest.raises(InputError, match=r"--to: not a picture's name; expected a name ending in .png, .svg, .pdf; got x.jpeg"):
         draw(artifacts["schedule"], tmp_path / "x.jpeg")

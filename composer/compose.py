@@ -221,7 +221,7 @@ def _draw(pool: _Pool, share: Share, *, by: Order, passes: int, context: SelectC
     for repeat in range(passes):
         if left <= 0 and not to_the_end:
             break
-        n = min(max(round(left * len(pool.size) / pool.supply), 1), len(pool.size))
+        n = min(max(round(left * len(pool.size) / pool.supply), 1), len(pool.size)) if left > 0 else len(pool.size)
         place = ("compose", share.phase, share.domain, repeat)
         order = by.order(pool.rows, context=context, n=n, seed=seed_of(seed, *place))
         reached = np.cumsum(pool.size[order])

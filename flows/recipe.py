@@ -167,6 +167,21 @@ class Recipe(Spec):
         return self
 
     @model_validator(mode="after")
+    def _law_of_training(self) -> Recipe:
+        """Refuse before hours of work what training would refuse: a sequence's phases have domains of their own."""
+        if self.train is None or self.train.law is None or self.sequence:
+            return self
+        try:
+            self.train.law.check(self.targets)
+        except SpecError as error:
+            raise error.within("train.law") from None
+        told = self.train.reference.given if self.train.reference else None
+        if told is not None and (missing := [domain for domain in self.targets if domain not in told]):
+            where, expected = "train.reference.given", "one of every domain"
+            raise SpecError("no reference loss", where=where, expected=expected, got=", ".join(missing))
+        return self
+
+    @model_validator(mode="after")
     def _names(self) -> Recipe:
         names = [source.name for source in self.sources]
         if twice := {name for name in names if names.count(name) > 1}:

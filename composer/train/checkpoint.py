@@ -181,5 +181,5 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        hint = "remove its folder, then training goes on from the checkpoint before or starts anew"
+        hint = "remove its folder, then training starts anew"
         raise FaultError(f"a checkpoint that cannot be read: {error}", where=str(path), hint=hint) from None

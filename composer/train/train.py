@@ -180,6 +180,7 @@ def train(
         steering: Steering | None = None
         if moving is not None:
             measured = held_out_rows(moving.held_out, domains, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
+            _check_lengths(measured or items, network, packing=spec.packing)
             steering = steer(items, domains, measured, whole, n_rows=composition.height, spec=spec, moving=moving)
             order = steering.order
         network = adapter.attach(network, previous=start, seed=seed)

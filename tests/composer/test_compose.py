@@ -293,32 +293,3 @@ def test_nothing_is_no_composition():
 def test_a_scheduled_domain_must_be_in_the_recipe():
     with pytest.raises(InputError, match="a scheduled domain is not in the recipe; expected among a, b; got c"):
         made(one_phase(100, (0.2, 0.3, 0.5)), domains=("a", "b"))
-
-
-@given(seed=st.integers(0, 3), budget=st.integers(50, 20_000), repeats=st.integers(1, 3))
-@few
-def test_the_reserve_is_all_that_is_left_and_changes_no_row(seed, budget, repeats):
-    mixture = Mixture(domains=DOMAINS, weights=(0.7, 0.2, 0.1), unit="loss_tokens")
-    schedule = Schedule(phases=(Phase(name="one", amount=budget, mixture=mixture, current=DOMAINS),))
-    given = {"domains": DOMAINS, "select": UNIFORM, "replay_select": UNIFORM, "max_repeats": repeats, "seed": seed}
-    made = compose(schedule, POOL, **given, with_reserve=True)
-    assert made.frame.equals(compose(schedule, POOL, **given).frame)
-    assert check(made.reserve, COMPOSITION, where="reserve") is not None
-    both = pl.concat([made.frame, made.reserve])
-    assert both["position"].to_list() == list(range(POOL.height * repeats))
-    assert not both.select("row", "repeat").is_duplicated().any()
-    last = made.frame.group_by("domain").agg(last=pl.col("repeat").max())
-    first = made.reserve.group_by("domain", maintain_order=True).agg(first=pl.col("repeat").first())
-    joined = first.join(last, on="domain")
-    assert (joined["first"] >= joined["last"]).all()  # what a pass began it goes on with
-
-
-def test_a_replayed_domain_keeps_its_one_pass_in_reserve():
-    mixture = Mixture(domains=("a", "b"), weights=(0.5, 0.5), unit="samples")
-    schedule = Schedule(phases=(Phase(name="one", amount=100, mixture=mixture, current=("b",)),))
-    made = compose(
-        schedule, POOL, domains=DOMAINS, select=UNIFORM, replay_select=UNIFORM, max_repeats=2, seed=1, with_reserve=True
-    )
-    counts = dict(made.reserve.group_by("domain").len().iter_rows())
-    assert counts == {"a": 300 - 50, "b": 2 * 200 - 50}
-    assert set(made.reserve.filter(pl.col("domain") == "a")["is_replay"]) == {True}

@@ -10,7 +10,7 @@ import pytest
 
 from composer import tables
 from composer.artifact import Artifact, Store
-from composer.errors import InputError
+from composer.errors import InputError, SpecError
 from flows.pictures import draw
 from flows.pipeline import make_plan
 from flows.plan import Plan
@@ -48,6 +48,20 @@ def test_reference_losses_are_found_once_and_weights_move(done: Done, world: Pat
     _, again = carried_out(done, world, "train.reference={epochs: 2, rows: 8}", "train.law.sigma=0.5")
     assert again["reference"].key == made["reference"].key  # the law's own settings do not enter it
     assert again["train"].key != made["train"].key
+
+
+def test_a_law_that_does_not_fit_the_domains_is_refused_before_anything_is_done(world: Path) -> None:
+    def read(*given: str) -> None:
+        read_recipe(world / "recipe.yaml", [f"root={json.dumps(str(world))}", *given])
+
+    with pytest.raises(SpecError, match=r"train\.law\.target: .*physics"):
+        read("train.law={name: expansion, target: physics}", "train.reference={epochs: 1}")
+    with pytest.raises(SpecError, match=r"train\.law.*floor"):
+        read("train.law={name: bandit, floor: 0.5}")
+    with pytest.raises(
+        SpecError, match=r"train\.reference\.given: no reference loss; expected one of every domain; got medicine"
+    ):
+        read(LAW, "train.reference={given: {law: 1.0, code: 1.0}}")
 
 
 def test_given_references_need_no_runs_and_static_weights_no_reserve(done: Done, world: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 100,000 rows of some 150 tokens in six domains, in batches of 8, one pass. Theirs: a DataLoader that shuffles over flat arrays
 of tokens, and one over a ``datasets`` table in torch format. Ours: ``Weighted`` with other weights before every step; once over
-the same flat arrays with the same collation, and once as the trainer has it, over rows of Python tuples with its own.
+the same flat arrays with the same collation, and once as the trainer has it, over its own rows with its own collation.
 
 All sides give the same four tensors; every fiftieth batch is made again from its rows' numbers, the plain way, and compared.
 """
@@ -36,7 +36,7 @@ DOMAINS, BATCH, VOCAB, SEED, EVERY = 6, 8, 8192, 43, 50
 Batch = dict[str, Tensor]
 Item = tuple[int, np.ndarray, np.ndarray, int]
 Kept = list[tuple[list[int], Batch]]
-Supply = list[list[tuple[Row, int]]]
+Supply = list[tuple[list[Row], list[int]]]
 
 
 class Flat(Dataset[Item]):
@@ -91,12 +91,11 @@ def table(flat: Flat) -> datasets.Dataset:
 
 def supply_of(flat: Flat) -> Supply:
     """Return every domain's rows in an order by chance, each with its trained tokens."""
-    supply: Supply = [[] for _ in range(DOMAINS)]
+    supply: list[list[Row]] = [[] for _ in range(DOMAINS)]
     for i in rng(SEED, "benchmark", "supply").permutation(N).tolist():
         _, ids, trained, domain = flat[i]
-        encoding = Encoding(tuple(ids.tolist()), tuple(trained.tolist()))
-        supply[domain].append((Row(str(i), int(domain), encoding), encoding.n_loss_tokens))
-    return supply
+        supply[domain].append(Row.of(str(i), int(domain), Encoding(tuple(ids.tolist()), tuple(trained.tolist()))))
+    return [(rows, [row.n_loss_tokens for row in rows]) for rows in supply]
 
 
 def passed(loader: Iterable[Any]) -> Kept:

@@ -144,7 +144,7 @@ def ours(folder: Path, lengths: Sequence[int], *, rows: int, packing: int | None
 
 def batches() -> list[dict[str, Any]]:
     """Return the tensors of every step."""
-    rows = [Row(str(i), 0, Encoding(tuple(ids), (True,) * len(ids))) for i, ids in enumerate(documents(full_bins()))]
+    rows = [Row.of(str(i), 0, Encoding(tuple(ids), (True,) * len(ids))) for i, ids in enumerate(documents(full_bins()))]
     steps = [packed(rows[i : i + 2 * BINS], length=LENGTH) for i in range(0, len(rows), 2 * BINS)]
     assert all(step["input_ids"].shape == (BINS, LENGTH) for step in steps)
     return [{name: step[name] for name in ("input_ids", "position_ids", "labels")} for step in steps]

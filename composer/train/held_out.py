@@ -47,15 +47,15 @@ class HeldOutRows(Spec):
             hint = "set holdout, or add sources of role validation"
             raise InputError("no held-out rows to read losses from", where="train.law", got=", ".join(missing), hint=hint)
         out, left = [each[0] for each in own], self.share * tokens_between / _FORWARD
-        left -= sum(len(row.encoding.ids) for row in out)
+        left -= sum(row.n_tokens for row in out)
         for turn in range(1, self.rows):
             for each in own:
-                if turn < len(each) and len(each[turn].encoding.ids) <= left:
+                if turn < len(each) and each[turn].n_tokens <= left:
                     out.append(each[turn])
-                    left -= len(each[turn].encoding.ids)
+                    left -= each[turn].n_tokens
         if left < 0:
             say(f"one held-out row a domain costs more than {self.share:.0%} of training: look less often than now")
-        return sorted(out, key=lambda row: -len(row.encoding.ids))
+        return sorted(out, key=lambda row: -row.n_tokens)
 
 
 @dataclass(frozen=True)

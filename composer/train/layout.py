@@ -33,7 +33,7 @@ def padded(rows: Sequence[Row]) -> dict[str, Tensor]:
     import torch
 
     batch = _filled([[row] for row in rows])
-    lengths = torch.tensor([len(row.encoding.ids) for row in rows])
+    lengths = torch.tensor([row.n_tokens for row in rows])
     width = batch.pop("position_ids").shape[1]
     return {**batch, "attention_mask": (torch.arange(width) < lengths[:, None]).long()}
 
@@ -57,14 +57,14 @@ def bins(rows: Sequence[Row], *, length: int) -> list[list[Row]]:
 
     Examples
     --------
-    >>> rows = [Row(str(n), 0, Encoding(tuple(range(n)), (True,) * n)) for n in (3, 6, 5, 2, 4)]
+    >>> rows = [Row.of(str(n), 0, Encoding(tuple(range(n)), (True,) * n)) for n in (3, 6, 5, 2, 4)]
     >>> [[row.sample_id for row in members] for members in bins(rows, length=10)]
     [['3', '5', '2'], ['6', '4']]
     """
     found: list[list[int]] = []
     rooms: dict[int, list[tuple[int, int]]] = {}  # of a domain's bins, in ascending order, with the bins
-    for i in sorted(range(len(rows)), key=lambda i: -len(rows[i].encoding.ids)):
-        n, own = len(rows[i].encoding.ids), rooms.setdefault(rows[i].domain, [])
+    for i in sorted(range(len(rows)), key=lambda i: -rows[i].n_tokens):
+        n, own = rows[i].n_tokens, rooms.setdefault(rows[i].domain, [])
         place = bisect_left(own, (n, 0))
         if place == len(own):
             own.append((length, len(found)))
@@ -115,7 +115,7 @@ def check_isolation(model: Any) -> None:
     import torch
 
     table = model.get_input_embeddings().weight
-    rows = [Row("", 0, Encoding(tuple((9 * i + n) % len(table) for i in range(n)), (True,) * n)) for n in (5, 4, 3)]
+    rows = [Row.of("", 0, Encoding(tuple((9 * i + n) % len(table) for i in range(n)), (True,) * n)) for n in (5, 4, 3)]
     layouts = [packed(rows, length=9), *(padded([row]) for row in rows)]  # two bins, one of them padded
     with torch.no_grad():
         together, *alone = (token_losses(model, {k: v.to(table.device) for k, v in one.items()}) for one in layouts)
@@ -132,14 +132,13 @@ def check_isolation(model: Any) -> None:
 def _filled(bins: Sequence[Sequence[Row]]) -> dict[str, Tensor]:
     import torch
 
-    shape = len(bins), max(sum(len(row.encoding.ids) for row in members) for members in bins)
+    shape = len(bins), max(sum(row.n_tokens for row in members) for members in bins)
     ids, positions, trained = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.bool_)
     for i, members in enumerate(bins):  # in numpy, since torch takes ten times as long for so many small slices
         begin = 0
         for row in members:
-            part = slice(begin, begin + len(row.encoding.ids))
-            ids[i, part], positions[i, part] = row.encoding.ids, np.arange(len(row.encoding.ids))
-            trained[i, part], trained[i, begin] = row.encoding.trained, False
+            part = slice(begin, begin + row.n_tokens)
+            ids[i, part], positions[i, part], trained[i, part] = row.ids, np.arange(row.n_tokens), row.trained
             begin = part.stop
     arrays = {"input_ids": ids, "position_ids": positions, "labels": np.where(trained, ids, IGNORED)}
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}

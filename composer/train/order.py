@@ -89,7 +89,7 @@ class Weighted:
     Parameters
     ----------
     supply
-        For each domain its rows, each with its size in the mixture's unit, in the order in which they are to be taken.
+        For each domain its rows, in the order in which they are to be taken, and their sizes in the mixture's unit.
     weights
         The share of every domain, of any scale.
     size
@@ -106,7 +106,7 @@ class Weighted:
 
     Examples
     --------
-    >>> supply = [[(name, 10) for name in "abcdefgh"], [(name, 10) for name in "ABCDEFGH"]]
+    >>> supply = [("abcdefgh", [10] * 8), ("ABCDEFGH", [10] * 8)]
     >>> order = Weighted(supply, weights=[0.75, 0.25], size=4, n_steps=3)
     >>> order.take()
     ['a', 'A', 'b', 'c']
@@ -116,18 +116,18 @@ class Weighted:
     """
 
     def __init__(
-        self, supply: Sequence[Sequence[tuple[Row, int]]], *, weights: Iterable[float], size: int, n_steps: int,
+        self, supply: Sequence[tuple[Sequence[Row], Iterable[int]]], *, weights: Iterable[float], size: int, n_steps: int,
         batches: Literal["mixed", "domain"] = "mixed",
     ) -> None:  # fmt: skip
         if size < 1:
             raise InputError("a step without rows", where="size", expected="1 or more", got=size)
-        self._rows = [[row for row, _ in domain] for domain in supply]
-        self._sums = [list(accumulate((int(n) for _, n in domain), initial=0)) for domain in supply]
+        self._rows = [rows for rows, _ in supply]
+        self._sums = [list(accumulate(map(int, sizes), initial=0)) for _, sizes in supply]
         self._draws, self._each = (1, size) if batches == "domain" else (size, 1)  # of a step, and rows of a draw
         self.n_steps, self._taken = n_steps, 0
         self._at, self._credit = [0] * len(supply), [0] * len(supply)
-        self._exhausted = [(0, k) for k, rows in enumerate(supply) if not rows]
-        most = -(-sum(-(-len(rows) // self._each) for rows in supply) // self._draws)
+        self._exhausted = [(0, k) for k, rows in enumerate(self._rows) if not rows]
+        most = -(-sum(-(-len(rows) // self._each) for rows in self._rows) // self._draws)
         if n_steps > most:
             hint = "raise budget.max_repeats, give more data, or train for fewer steps"
             raise InputError("more steps than there are rows for", expected=f"at most {most}", got=n_steps, hint=hint)
@@ -202,7 +202,7 @@ class Weighted:
         self._exhausted = [(step, domain) for step, domain in state["exhausted"]]
         self.set_weights(state["weights"])
 
-    def _draw(self) -> list[Row]:
+    def _draw(self) -> Sequence[Row]:
         credit = self._credit
         k = max(self._share, key=credit.__getitem__)
         begin, rows, sums = self._at[k], self._rows[k], self._sums[k]

@@ -132,8 +132,7 @@ def _short_run(
     rows: pl.DataFrame, samples: pl.DataFrame, held_out: pl.DataFrame, domain: str, *, model: ModelRef, spec: Train,
     max_length: int, loss_on: LossOn, seed: int, folder: Path,
 ) -> Sequence[float]:  # fmt: skip
-    from composer.train.batches import held_out_rows, steps
-    from composer.train.batches import rows as encoded
+    from composer.train.batches import Reader, held_out_rows, steps
     from composer.train.fit import fit
     from composer.train.held_out import HeldOut
     from composer.train.isolated import isolated
@@ -144,7 +143,8 @@ def _short_run(
     device = device_of(spec)
     with isolated(seed_of(seed, "reference", domain), threads=spec.threads):
         network, tokenizer = load(model, device=device, exact=not spec.adapter.needs_base)
-        items, names = encoded(rows, samples, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
+        reader = Reader(rows, samples, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
+        items, names = reader.read(range(rows.height)), reader.domains
         looked_at = held_out_rows(held_out, names, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
         chosen = spec.held_out.chosen(looked_at, names, tokens_between=float("inf"))
         epoch = steps(items, size=spec.batch_size, batches="mixed")

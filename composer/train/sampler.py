@@ -59,9 +59,10 @@ class DomainSampler(Sampler[int]):
         if missing := sorted(set(domains) - set(self.domains)):
             raise InputError("no weight for a domain", where="weights", expected=", ".join(weights), got=", ".join(missing))
         number = {domain: k for k, domain in enumerate(self.domains)}
-        supply: list[list[tuple[Any, int]]] = [[] for _ in self.domains]
+        own: list[list[Any]] = [[] for _ in self.domains]
         for i, domain in enumerate(domains):
-            supply[number[domain]].append((i, 1 if sizes is None else sizes[i]))
+            own[number[domain]].append(i)
+        supply = [(rows, [1 if sizes is None else sizes[i] for i in rows]) for rows in own]
         steps = -(-len(domains) // batch_size) if n_steps is None else n_steps
         self.order = Weighted(supply, weights=weights.values(), size=batch_size, n_steps=steps)
         self._rows = min(steps * batch_size, len(domains))

@@ -7,6 +7,7 @@ steps, give the same order of samples: :func:`levels_of` makes the law of them.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from composer.errors import InputError
 from composer.progress import say
 from composer.tables import WEIGHTS, write
-from composer.train.batches import Row
+from composer.train.batches import Reader, Row, Supply
 from composer.train.held_out import HeldOut
 from composer.train.order import Weighted
 from composer.train.reweight import Look, Move, Reweighting
@@ -135,21 +136,17 @@ class Steering:
 
 
 def steer(
-    items: Sequence[Row], domains: Sequence[str], measured: Sequence[Row], whole: pl.DataFrame, *, n_rows: int, spec: Train,
-    moving: Moving,
+    items: Sequence[Row], measured: Sequence[Row], reader: Reader, *, spec: Train, moving: Moving
 ) -> Steering:  # fmt: skip
-    """Return the law at work on an order of all rows: n_rows of them will be drawn.
+    """Return the law at work on an order of a composition's rows and those of its reserve, of which as many as items are drawn.
 
     Parameters
     ----------
-    items, domains
-        The rows of the composition and its reserve as tokens, and the names of the domains that they count.
-    measured
-        Held-out rows.
-    whole
-        COMPOSITION of both, row by row those of ``items``; a domain gives its rows in this order.
-    n_rows
-        How many rows the composition has.
+    items, measured
+        The rows of the composition, and held-out rows, as tokens.
+    reader
+        Of the composition and, behind it, its reserve; a domain gives its rows in this order, those in reserve read when they
+        are reached.
     spec, moving
         What the training's law is and needs.
 
@@ -161,20 +158,25 @@ def steer(
         Where the law does not fit the domains.
     """
     law: Reweighting = spec.law  # type: ignore[assignment]
-    sizes = [1] * len(items) if moving.unit == "samples" else whole[f"n_{moving.unit}"].to_list()
-    supply: list[list[tuple[Row, int]]] = [[] for _ in domains]
-    for row, size in zip(items, sizes, strict=True):
-        supply[row.domain].append((row, size))
+    domains, table = reader.domains, reader.table
     weights = law.start([moving.weights.get(domain, 0.0) for domain in domains], tuple(domains))
     order = Weighted(
-        supply, weights=weights.tolist(), size=spec.batch_size, n_steps=math.ceil(n_rows / spec.batch_size),
-        batches=spec.batches,
+        [_supply(domain, items, reader, unit=moving.unit) for domain in domains], weights=weights.tolist(),
+        size=spec.batch_size, n_steps=math.ceil(len(items) / spec.batch_size), batches=spec.batches,
     )  # fmt: skip
-    between = sum(len(row.encoding.ids) for row in items) / len(items) * spec.batch_size * law.every
+    between = float(table["n_tokens"].to_numpy().mean()) * spec.batch_size * law.every
     looked_at = spec.held_out.chosen(measured, domains, tokens_between=between)
     reference = None if moving.references is None else _references(moving.references, domains)
     held_out = HeldOut(looked_at, len(domains), batch=spec.micro_batch or spec.batch_size)
     return Steering(law, order, held_out, domains, reference=reference)
+
+
+def _supply(domain: str, items: Sequence[Row], reader: Reader, *, unit: Unit) -> tuple[Supply, Sequence[int]]:
+    own = reader.table.with_row_index("place").filter(pl.col("domain") == domain)
+    places = own["place"].to_list()
+    begin = bisect_left(places, len(items))
+    supply = Supply([items[i] for i in places[:begin]], places[begin:], reader)
+    return supply, [1] * len(places) if unit == "samples" else own[f"n_{unit}"].to_list()
 
 
 def _references(told: Mapping[str, float], domains: Sequence[str]) -> list[float]:

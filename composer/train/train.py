@@ -7,7 +7,7 @@ trained weights, `trace.parquet` with a row per (step, domain), and `train.json`
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +20,7 @@ from composer.spec import Spec, member_of, outside_identity, seed_of
 from composer.tables import TRACE, write
 from composer.train.adapters import ADAPTERS, Adapter
 from composer.train.adapters.full import Full
-from composer.train.batches import Row, held_out_rows, rows, steps
+from composer.train.batches import Reader, held_out_rows, steps
 from composer.train.fit import ASIDE, fit
 from composer.train.held_out import HeldOutRows
 from composer.train.isolated import isolated
@@ -172,16 +172,17 @@ def train(
         origin = _origin(adapter, model=model, start=start)
         network, tokenizer = load(origin, device="cpu" if spec.shard else device, exact=not adapter.needs_base)
         whole = composition if moving is None else pl.concat([composition, moving.reserve])
-        items, domains = rows(whole, samples, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
-        _check_lengths(items, network, packing=spec.packing)
+        reader = Reader(whole, samples, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
+        _check_lengths(zip(reader.table["sample_id"], reader.table["n_tokens"], strict=True), network, packing=spec.packing)
+        items, domains = reader.read(range(composition.height)), reader.domains
         if spec.packing is not None:
             check_isolation(network)
         order: Order = Planned(steps(items, size=spec.batch_size, batches=spec.batches) * spec.epochs)
         steering: Steering | None = None
         if moving is not None:
             measured = held_out_rows(moving.held_out, domains, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
-            _check_lengths(measured or items, network, packing=spec.packing)
-            steering = steer(items, domains, measured, whole, n_rows=composition.height, spec=spec, moving=moving)
+            _check_lengths(((row.sample_id, row.n_tokens) for row in measured), network, packing=spec.packing)
+            steering = steer(items, measured, reader, spec=spec, moving=moving)
             order = steering.order
         network = adapter.attach(network, previous=start, seed=seed)
         n_parameters = sum(parameter.numel() for parameter in adapter.state(network).values())
@@ -237,11 +238,10 @@ def _origin(adapter: Adapter, *, model: ModelRef, start: Path | None) -> ModelRe
     return model if start is None else ModelRef(path=str(start / adapter.where), chat_template=model.chat_template)
 
 
-def _check_lengths(items: Sequence[Row], network: Any, *, packing: int | None) -> None:
+def _check_lengths(lengths: Iterable[tuple[str, int]], network: Any, *, packing: int | None) -> None:
     most = getattr(network.config, "max_position_embeddings", None)
-    longest = max(items, key=lambda row: len(row.encoding.ids))
-    n = len(longest.encoding.ids)
-    got = f"{n} in sample {longest.sample_id}"
+    longest, n = max(lengths, key=lambda each: each[1], default=("", 0))
+    got = f"{n} in sample {longest}"
     if most is not None and n > most:
         what, expected = "a sample is longer than the model can read", f"at most {most} tokens"
         raise InputError(what, expected=expected, got=got, hint="ingest with a lower max_length")

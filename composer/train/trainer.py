@@ -103,7 +103,7 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
         self._rows, batch = rows, self.laid_out(mine)
         if len(rows) <= self.args.process_index:
             batch["labels"].fill_(IGNORED)  # a process without a row goes through the motions with one that counts nothing
-        n = sum(sum(row.encoding.trained[1:]) for row in rows)
+        n = sum(row.n_loss_tokens for row in rows)
         total = torch.zeros((), device=self.args.device)
         for part, last in shards.evened(micro(batch, size=self.micro_batch), device=self.args.device):
             with self._memory_that_suffices(), shards.exchange(model, last=last):
@@ -160,7 +160,7 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
             loss = loss if not math.isfinite(loss) else float(losses.sum())  # another process's loss may be the bad one
             bad = sorted({self.domains[row.domain] for row in self._rows})
             raise self._fault(f"the loss is {loss} in domains {', '.join(bad)}, samples {self._ids()}", "look at these samples")
-        n_tokens = sum(len(row.encoding.ids) for row in self._rows)
+        n_tokens = sum(row.n_tokens for row in self._rows)
         self.taken.append(Step(len(self._rows), n_tokens, losses, counts.astype(np.int64)))
 
     def _clip_grad_norm(self, model: Any) -> Any:
@@ -178,10 +178,10 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
         except RuntimeError as error:  # torch.OutOfMemoryError is one
             if not isinstance(error, torch.OutOfMemoryError) and _NO_MEMORY not in str(error):
                 raise
-            longest = max(self._rows, key=lambda row: len(row.encoding.ids))
+            longest = max(self._rows, key=lambda row: row.n_tokens)
             what = f"the memory does not suffice, the longest sample is {longest.sample_id} of {self.domains[longest.domain]}"
             where, hint = f"step {self.state.global_step}", "set train.micro_batch, or lower it"
-            raise FaultError(what, where=where, got=f"{len(longest.encoding.ids)} tokens", hint=hint) from None
+            raise FaultError(what, where=where, got=f"{longest.n_tokens} tokens", hint=hint) from None
 
     def _fault(self, what: str, way_out: str) -> FaultError:
         return FaultError(what, where=f"step {self.state.global_step}", hint=f"lower learning_rate, or {way_out}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -17,27 +18,33 @@ from composer.errors import FaultError, InputError
 from composer.ingest import ingest
 from composer.ingest.counting import count
 from composer.tables import DROPPED, SAMPLE, read
-from composer.train.batches import Row, rows, steps
+from composer.train import batches
+from composer.train.batches import Reader, Row, Supply, steps
 from composer.train.layout import IGNORED, padded
 from composer.types import LossOn, ModelRef, Source
 
 Composed = Callable[[pl.DataFrame], pl.DataFrame]
 
 
+def rows(composition: pl.DataFrame, samples: pl.DataFrame, **how: Any) -> tuple[list[Row], list[str]]:
+    reader = Reader(composition, samples, **how)
+    return reader.read(range(composition.height)), reader.domains
+
+
 def items(domains: list[int]) -> list[Row]:
-    return [Row(str(i), domain, Encoding((7, 8, 9), (True, False, True))) for i, domain in enumerate(domains)]
+    return [Row.of(str(i), domain, Encoding((7, 8, 9), (True, False, True))) for i, domain in enumerate(domains)]
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 7), st.sampled_from(["mixed", "domain"]))
-def test_every_row_is_in_one_batch(domains: list[int], size: int, batches: str) -> None:
-    plan = steps(items(domains), size=size, batches=batches)  # type: ignore[arg-type]
+def test_every_row_is_in_one_batch(domains: list[int], size: int, kind: str) -> None:
+    plan = steps(items(domains), size=size, batches=kind)  # type: ignore[arg-type]
     assert sorted(int(row.sample_id) for batch in plan for row in batch) == list(range(len(domains)))
     assert all(1 <= len(batch) <= size for batch in plan)
     for domain in set(domains):  # within a domain the order stays
         ids = [int(row.sample_id) for batch in plan for row in batch if row.domain == domain]
         assert ids == sorted(ids)
-    if batches == "domain":
+    if kind == "domain":
         assert all(len({row.domain for row in batch}) == 1 for batch in plan)
         assert sum(len(batch) < size for batch in plan) <= len(set(domains))
     else:
@@ -52,7 +59,8 @@ def test_domain_batches_keep_shares_over_time() -> None:
 
 
 def test_one_domain_makes_both_ways_the_same() -> None:
-    assert steps(items([0] * 11), size=4, batches="domain") == steps(items([0] * 11), size=4, batches="mixed")
+    own = items([0] * 11)
+    assert steps(own, size=4, batches="domain") == steps(own, size=4, batches="mixed")
 
 
 def test_rows_follow_the_composition(samples: pl.DataFrame, composed: Composed, base: ModelRef) -> None:
@@ -61,7 +69,7 @@ def test_rows_follow_the_composition(samples: pl.DataFrame, composed: Composed, 
     out, domains = rows(composed(twice), samples, tokenizer=load_tokenizer(base.path), max_length=64)
     assert [row.sample_id for row in out] == twice["sample_id"].to_list()
     assert [domains[row.domain] for row in out] == twice["domain"].to_list()
-    assert [row.encoding.n_loss_tokens for row in out] == twice["n_loss_tokens"].to_list()
+    assert [row.n_loss_tokens for row in out] == twice["n_loss_tokens"].to_list()
 
 
 def test_extras_are_trained_on(samples: pl.DataFrame, composed: Composed, base: ModelRef) -> None:
@@ -72,10 +80,10 @@ def test_extras_are_trained_on(samples: pl.DataFrame, composed: Composed, base: 
         count(tokenizer, thoughtful, max_length=256).select("n_tokens", "n_loss_tokens")
     )
     out, _ = rows(composed(counted), thoughtful, tokenizer=tokenizer, max_length=256)
-    [encoding] = [row.encoding for row in out]
-    assert "Hm, 7 times." in tokenizer.decode([i for i, t in zip(encoding.ids, encoding.trained, strict=True) if t])
+    [row] = out
+    assert "Hm, 7 times." in tokenizer.decode(row.ids[row.trained])
     plain = count(tokenizer, samples.head(1), max_length=256)["n_loss_tokens"][0]
-    assert encoding.n_loss_tokens > plain
+    assert row.n_loss_tokens > plain
 
 
 def test_a_count_that_differs_names_the_sample(samples: pl.DataFrame, composed: Composed, base: ModelRef) -> None:
@@ -102,7 +110,7 @@ def test_what_ingest_counted_is_what_is_trained_on(loss_on: LossOn, composed: Co
     stats = ingest(source, tmp_path, tokenizer=tokenizer, max_length=80, loss_on=loss_on)
     counted = read(tmp_path / "samples.parquet", SAMPLE)
     out, _ = rows(composed(counted), counted, tokenizer=tokenizer, max_length=80, loss_on=loss_on)
-    assert [row.encoding.n_loss_tokens for row in out] == counted["n_loss_tokens"].to_list()
+    assert [row.n_loss_tokens for row in out] == counted["n_loss_tokens"].to_list()
     assert sum(int((padded([row])["labels"] != IGNORED).sum()) for row in out) == stats["n_loss_tokens"]
     assert stats["dropped"] == ({} if loss_on == "all" else {"no_loss_tokens": 1})
     dropped = read(tmp_path / "dropped.parquet", DROPPED)
@@ -140,3 +148,28 @@ def test_a_row_without_a_sample_is_named(samples: pl.DataFrame, composed: Compos
 def test_an_empty_composition(samples: pl.DataFrame, composed: Composed, base: ModelRef) -> None:
     with pytest.raises(InputError, match="the composition has no rows"):
         rows(composed(samples.clear()), samples, tokenizer=load_tokenizer(base.path), max_length=64)
+
+
+def test_rows_in_reserve_are_read_when_they_are_reached(
+    samples: pl.DataFrame, composed: Composed, base: ModelRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "CHUNK", 4)
+    reader, asked = Reader(composed(samples), samples, tokenizer=load_tokenizer(base.path), max_length=64), list[list[int]]()
+    whole, read_now = reader.read(range(samples.height)), reader.read
+
+    def noted(places: Sequence[int], *, shown: bool = True) -> list[Row]:
+        asked.append(list(places))
+        return read_now(places, shown=shown)
+
+    monkeypatch.setattr(reader, "read", noted)
+    supply = Supply(whole[:3], range(10, 20), reader)
+    expected = [*whole[:3], *whole[10:20]]
+    assert (len(supply), asked) == (13, [])
+    got = [*supply[0:2], *supply[2:5], *supply[5:13]]
+    assert [row.sample_id for row in got] == [row.sample_id for row in expected]
+    assert all((mine.ids == theirs.ids).all() for mine, theirs in zip(got, expected, strict=True))
+    assert asked == [[10, 11, 12, 13], [14, 15, 16, 17], [18, 19]]
+    assert supply[-1].sample_id == expected[-1].sample_id
+    assert Supply(whole[:3], range(10, 20), reader)[7].sample_id == expected[7].sample_id  # taken up in the middle
+    with pytest.raises(IndexError):
+        supply[13]

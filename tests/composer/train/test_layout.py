@@ -52,7 +52,7 @@ def drawn(lengths: list[int], domains: list[int] | None = None) -> list[Row]:
     for i, n in enumerate(lengths):
         trained = (*(bool(t) for t in dice.integers(2, size=n - 1)), True)
         ids = tuple(dice.integers(4, VOCAB, size=n).tolist())
-        out.append(Row(str(i), domains[i] if domains else 0, Encoding(ids, trained)))
+        out.append(Row.of(str(i), domains[i] if domains else 0, Encoding(ids, trained)))
     return out
 
 
@@ -60,7 +60,7 @@ ROWS = drawn([9, 3, 12, 2, 5, 7, 2, 16], [0, 1, 0, 0, 1, 0, 1, 0])
 
 
 def test_padded_labels_stand_where_tokens_are_trained_and_never_first() -> None:
-    batch = padded([Row("a", 1, Encoding((7, 8, 9), (True, False, True))), Row("b", 0, Encoding((5, 6), (True, True)))])
+    batch = padded([Row.of("a", 1, Encoding((7, 8, 9), (True, False, True))), Row.of("b", 0, Encoding((5, 6), (True, True)))])
     assert {name: tensor.tolist() for name, tensor in batch.items()} == {
         "input_ids": [[7, 8, 9], [5, 6, 0]],
         "attention_mask": [[1, 1, 1], [1, 1, 0]],
@@ -70,7 +70,7 @@ def test_padded_labels_stand_where_tokens_are_trained_and_never_first() -> None:
 
 
 def test_packed_positions_begin_anew_and_nothing_is_predicted_across_a_border() -> None:
-    rows = [Row(str(n), d, Encoding(tuple(range(10, 10 + n)), (True,) * n)) for n, d in [(2, 4), (3, 0), (3, 4), (2, 0)]]
+    rows = [Row.of(str(n), d, Encoding(tuple(range(10, 10 + n)), (True,) * n)) for n, d in [(2, 4), (3, 0), (3, 4), (2, 0)]]
     batch = packed(rows, length=6)
     assert {name: tensor.tolist() for name, tensor in batch.items()} == {
         "input_ids": [[10, 11, 10, 11, 12], [10, 11, 12, 10, 11]],
@@ -85,7 +85,7 @@ def in_row_order(rows: list[Row], *, length: int) -> list[int]:
     """The filled bins of first fit, which takes the rows as they come."""
     filled: list[tuple[int, int]] = []
     for row in rows:
-        n = len(row.encoding.ids)
+        n = row.n_tokens
         place = next((k for k, (domain, m) in enumerate(filled) if domain == row.domain and m + n <= length), None)
         if place is None:
             filled.append((row.domain, n))
@@ -95,13 +95,13 @@ def in_row_order(rows: list[Row], *, length: int) -> list[int]:
 
 
 def sizes(members: list[Row]) -> list[int]:
-    return sorted(len(row.encoding.ids) for row in members)
+    return sorted(row.n_tokens for row in members)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(2, 20), st.integers(0, 2)), min_size=1, max_size=40), st.integers(20, 50), st.randoms())
 def test_bins_hold_every_row_once_and_no_two_could_be_one(drawn: list[tuple[int, int]], length: int, dice: Any) -> None:
-    rows = [Row(str(i), domain, Encoding((7,) * n, (True,) * n)) for i, (n, domain) in enumerate(drawn)]
+    rows = [Row.of(str(i), domain, Encoding((7,) * n, (True,) * n)) for i, (n, domain) in enumerate(drawn)]
     found = bins(rows, length=length)
     assert sorted(int(row.sample_id) for members in found for row in members) == list(range(len(rows)))
     assert all(sum(sizes(members)) <= length for members in found)
@@ -124,7 +124,7 @@ def test_bins_are_no_more_than_first_fit_needs(longest: int) -> None:
     counts = []
     for _ in range(100):
         lengths = np.clip(dice.geometric(3 / longest, size=48), 2, longest).tolist()
-        rows = [Row(str(i), i % 2, Encoding((7,) * n, (True,) * n)) for i, n in enumerate(lengths)]
+        rows = [Row.of(str(i), i % 2, Encoding((7,) * n, (True,) * n)) for i, n in enumerate(lengths)]
         counts.append((len(bins(rows, length=256)), len(in_row_order(rows, length=256))))
     assert all(ours <= theirs for ours, theirs in counts)
     assert sum(ours for ours, _ in counts) < sum(theirs for _, theirs in counts)
@@ -166,7 +166,7 @@ def test_a_packed_row_has_the_losses_of_the_row_alone(kind: str, attention: str,
 @pytest.mark.parametrize("kind", sorted(FAMILIES))
 def test_packed_and_padded_rows_have_the_same_gradients(kind: str, attention: str, tied: bool) -> None:
     model = network(kind, attention=attention, tie_word_embeddings=tied, **FAMILIES[kind]).train()
-    n = sum(row.encoding.n_loss_tokens for row in ROWS)
+    n = sum(row.n_loss_tokens for row in ROWS)
     found = []
     for parts in (
         micro(padded(ROWS), size=3),

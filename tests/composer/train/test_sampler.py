@@ -13,7 +13,7 @@ import torch
 from composer.encode import load_tokenizer
 from composer.errors import InputError
 from composer.tables import TRACE, read
-from composer.train.batches import Row, rows
+from composer.train.batches import Reader, Row
 from composer.train.layout import IGNORED, domain_of_tokens, padded, token_losses
 from composer.train.model import load
 from composer.train.reweight.levels import Levels
@@ -51,7 +51,8 @@ def test_a_domain_without_a_weight_is_named() -> None:
 
 @pytest.fixture
 def items(samples: pl.DataFrame, composed: Composed, base: ModelRef) -> list[Row]:
-    return rows(composed(samples), samples, tokenizer=load_tokenizer(base.path), max_length=64)[0]
+    reader = Reader(composed(samples), samples, tokenizer=load_tokenizer(base.path), max_length=64)
+    return reader.read(range(samples.height))
 
 
 def sft(
@@ -61,10 +62,8 @@ def sft(
     trl = pytest.importorskip("trl", reason="needs TRL (pip install trl)")
     from datasets import Dataset
 
-    labels = [
-        [t if k else IGNORED for t, k in zip(r.encoding.ids, (False, *r.encoding.trained[1:]), strict=True)] for r in items
-    ]
-    data = Dataset.from_dict({"input_ids": [list(r.encoding.ids) for r in items], "labels": labels})
+    labels = [[t if k else IGNORED for t, k in zip(r.ids.tolist(), r.trained, strict=True)] for r in items]
+    data = Dataset.from_dict({"input_ids": [r.ids.tolist() for r in items], "labels": labels})
 
     class Mixed(trl.SFTTrainer):  # type: ignore[misc, name-defined]
         seen: list[int] = []

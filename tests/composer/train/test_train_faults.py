@@ -86,8 +86,9 @@ def test_samples_that_the_model_cannot_read(samples: pl.DataFrame, composed: Com
     [encoding] = encode(load_tokenizer(base.path), [talk], max_length=1000)
     assert isinstance(encoding, Encoding)
     row = samples.head(1).with_columns(
-        pl.Series("messages", [talk], SAMPLE["messages"]), pl.lit(encoding.n_loss_tokens, pl.UInt32).alias("n_loss_tokens")
-    )
+        pl.Series("messages", [talk], SAMPLE["messages"]), pl.lit(len(encoding.ids), pl.UInt32).alias("n_tokens"),
+        pl.lit(encoding.n_loss_tokens, pl.UInt32).alias("n_loss_tokens"),
+    )  # fmt: skip
     with pytest.raises(InputError, match=r"longer than the model can read; expected at most 512 tokens; got [0-9]+ in sample"):
         train(composed(row), row, model=base, start=None, spec=Train(), max_length=1000, seed=1, folder=tmp_path)
 

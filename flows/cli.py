@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,8 +60,8 @@ def run(
     carry_out_and_show(recipe, overrides, until=until, store=store, plain=plain, dry_run=dry_run, rebuild=rebuild)
 
 
-def _stage_command(name: str, summary: str) -> None:
-    """Add the command of one stage: the story up to it."""
+def _stage_command(name: str, summary: str) -> Callable[..., None]:
+    """Return the command of one stage: the story up to it."""
 
     def command(
         recipe: RecipePath, overrides: Overrides = None, plain: PlainOption = False, dry_run: DryOption = False,
@@ -70,11 +71,24 @@ def _stage_command(name: str, summary: str) -> None:
         carry_out_and_show(recipe, overrides, until=name, store=store, plain=plain, dry_run=dry_run, rebuild=rebuild)
 
     command.__doc__ = f"{summary}."
-    app.command(name, rich_help_panel="Stages")(command)
+    return command
+
+
+def _train(
+    recipe: RecipePath, overrides: Overrides = None, plain: PlainOption = False, dry_run: DryOption = False,
+    sequence: Annotated[bool, typer.Option("--sequence", help="Measure after every stage what was kept, too.")] = False,
+    rebuild: RebuildOption = False, store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
+) -> None:  # fmt: skip
+    """Train phase after phase on the composition."""
+    begin(as_json, debug)
+    until = "retain" if sequence else "train"
+    carry_out_and_show(
+        recipe, overrides, until=until, store=store, plain=plain, dry_run=dry_run, rebuild=rebuild, sequence=sequence
+    )
 
 
 for _name, _summary in STAGE_COMMANDS.items():
-    _stage_command(_name, _summary)
+    app.command(_name, rich_help_panel="Stages")(_train if _name == "train" else _stage_command(_name, _summary))
 
 
 def _store(path: str | None) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from composer.errors import SourceError
-from flows.recipe import Corpus
+from flows.sections import Corpus
 
 
 def read_corpus(corpus: Corpus, *, name: str) -> list[str]:

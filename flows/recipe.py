@@ -24,8 +24,9 @@ from composer.replay.order import Order, ordered
 from composer.select import SELECTORS
 from composer.similarity import DISTANCES
 from composer.spec import Spec, member, member_of, members_of, outside_identity
-from composer.train import Base, Train
+from composer.train import Train
 from composer.types import Budget, LossOn, Source
+from flows.sections import BaseModel, Coverage, Evaluate
 from flows.yaml_text import override_with, parse
 from probes.embed import EMBEDDERS
 from probes.engines import ENGINES
@@ -36,57 +37,6 @@ EMBEDDED = frozenset({"embeddings", "sample_embeddings"})
 """What selectors may need that comes of an embedder."""
 
 
-class Corpus(Spec):
-    """Plain documents of one domain, to train a small base model on: a Parquet or JSONL file and the column of its text.
-
-    ``max_chars`` keeps the beginning of each document, so that a small token budget shows many of them.
-    """
-
-    path: str = outside_identity(...)
-    column: str = "text"
-    where: dict[str, str] = {}
-    max_chars: int | None = Field(default=None, ge=1)
-
-
-class BaseModel(Spec):
-    """The model to start from: a ``path`` (folder or Hub id), or ``train`` with ``corpora`` to make a small one on the spot."""
-
-    path: str | None = outside_identity(None)
-    revision: str | None = None
-    chat_template: str = outside_identity("auto")
-    train: Base | None = None
-    corpora: dict[str, Corpus] = {}
-
-    @model_validator(mode="after")
-    def _one_way(self) -> BaseModel:
-        if (self.path is None) == (self.train is None):
-            raise ValueError("give either path, or train with corpora")
-        if self.train is not None and set(self.train.weights) != set(self.corpora):
-            raise ValueError("train.weights and corpora must name the same domains")
-        return self
-
-
-class Evaluate(Spec):
-    """What is measured on held-out rows, before and after training: at most ``max_samples`` rows of each domain.
-
-    With ``experts`` every group of a sequence is also trained alone, from the base, and measured: the upper bound by which
-    InsCL's relative gain divides.
-    """
-
-    max_samples: int | None = Field(default=200, ge=1)
-    experts: bool = False
-
-
-class Coverage(Spec):
-    """A map of what the coming domains leave uncovered: an old instruction is covered by new ones within the cost ``near``.
-
-    ``plan`` keeps the transport plan itself beside the map.
-    """
-
-    near: float = Field(default=0.5, gt=0, le=2)
-    plan: bool = False
-
-
 class Recipe(Spec):
     """One experiment, from sources to a trained model and its retention report.
 
@@ -94,6 +44,7 @@ class Recipe(Spec):
     trained one after another, in the order as given or as ``sequence_order`` says (``curriculum`` and ``reverse`` need
     ``upper_bounds``, what an expert of each domain reaches); without it all target domains are mixed in one phase. Rows are cut
     after ``max_length`` tokens; of a conversation every assistant turn is trained on, with ``loss_on: last`` only the last.
+    ``only`` narrows the recipe down to some domains: sources, domains and groups of all others are left out.
     ``max_dropped`` is the share of a source's rows that may be unusable before the doctor fails.
     """
 
@@ -102,6 +53,7 @@ class Recipe(Spec):
     root: str = outside_identity(".")
     store: str = outside_identity("store")
     base_model: BaseModel
+    only: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
     sources: tuple[Source, ...] = Field(min_length=1)
     max_length: int = Field(default=1024, ge=8)
@@ -137,7 +89,7 @@ class Recipe(Spec):
         data = dict(data)
         groups = data.get("sequence") or ()
         data["sequence"] = [[group] if isinstance(group, str) else group for group in groups]
-        return data
+        return narrowed(data) if data.get("only") else data
 
     @model_validator(mode="after")
     def _copies(self) -> Recipe:
@@ -168,15 +120,23 @@ class Recipe(Spec):
 
     @model_validator(mode="after")
     def _law_of_training(self) -> Recipe:
-        """Refuse before hours of work what training would refuse: a sequence's phases have domains of their own."""
-        if self.train is None or self.train.law is None or self.sequence:
+        """Refuse before hours of work what training would refuse in any phase; one of a single domain has nothing to weigh."""
+        if self.train is None or self.train.law is None:
             return self
-        try:
-            self.train.law.check(self.targets)
-        except SpecError as error:
-            raise error.within("train.law") from None
+        weighed = [domains for domains in self.phase_domains if len(domains) > 1]
+        if not weighed:
+            hint = "give several domains, a sequence with replay, or no law"
+            raise SpecError("nothing to weigh: no phase trains on two domains", where="train.law", hint=hint)
+        for domains in weighed:
+            try:
+                self.train.law.check(domains)
+            except SpecError as error:
+                if self.sequence:
+                    error.what += f", in the phase of {', '.join(domains)}"
+                raise error.within("train.law") from None
         told = self.train.reference.given if self.train.reference else None
-        if told is not None and (missing := [domain for domain in self.targets if domain not in told]):
+        trained = dict.fromkeys(domain for domains in self.phase_domains for domain in domains)
+        if told is not None and (missing := [domain for domain in trained if domain not in told]):
             where, expected = "train.reference.given", "one of every domain"
             raise SpecError("no reference loss", where=where, expected=expected, got=", ".join(missing))
         return self
@@ -225,6 +185,15 @@ class Recipe(Spec):
         return ordered(groups, order=self.sequence_order, upper=self.upper_bounds, seed=self.seed)
 
     @property
+    def phase_domains(self) -> tuple[tuple[str, ...], ...]:
+        """The domains that every phase may train on: its own and, where there is replay, those before."""
+        out, before = [], self.earlier
+        for group in self.groups:
+            out.append((*(before if self.replay.per_task else ()), *group))
+            before = (*before, *group)
+        return tuple(out)
+
+    @property
     def trained_on(self) -> dict[str, Any]:
         """What decides which tokens of a row are trained on, for all stages that count them; the usual word is left out."""
         return {"max_length": self.max_length, **({} if self.loss_on == "all" else {"loss_on": self.loss_on})}
@@ -255,6 +224,28 @@ class Recipe(Spec):
         local = self.at(source.path)
         is_hub = is_hub_id(source.path) and not local.exists()
         return source if is_hub else source.model_copy(update={"path": str(local)})
+
+
+def narrowed(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe's fields with what belongs to the domains of ``only`` alone.
+
+    Raises
+    ------
+    SpecError
+        For a domain that no source feeds.
+    """
+    only = [data["only"]] if isinstance(data["only"], str) else list(data["only"])
+    fed = [source.get("domain") if isinstance(source, dict) else source.domain for source in data.get("sources") or ()]
+    for domain in only:
+        if domain not in fed:
+            raise SpecError(f"no source feeds domain '{domain}'", where="only", hint=nearest(domain, [d for d in fed if d]))
+    groups = [[domain for domain in group if domain in only] for group in data["sequence"]]
+    return data | {
+        "only": only,
+        "sources": [source for source, domain in zip(data.get("sources") or (), fed, strict=True) if domain in only],
+        "domains": [domain for domain in data.get("domains") or () if domain in only],
+        "sequence": [group for group in groups if group],
+    }
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

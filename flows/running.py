@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from composer.errors import CheckError
+from composer.errors import CheckError, SpecError
 from flows.command import give, state
 
 
 def carry_out_and_show(
-    recipe: str, overrides: list[str] | None, *, until: str | None, store: str | None, plain: bool, dry_run: bool, rebuild: bool
-) -> None:
+    recipe: str, overrides: list[str] | None, *, until: str | None, store: str | None, plain: bool, dry_run: bool,
+    rebuild: bool, sequence: bool = False,
+) -> None:  # fmt: skip
     """Carry out a recipe up to a stage, or only print its plan, and give the command's result.
 
     Raises
     ------
+    SpecError
+        For a ``sequence`` that the recipe does not have.
     CheckError
         Where something that was built again came out otherwise.
     """
@@ -24,6 +27,9 @@ def carry_out_and_show(
     from flows.recipe import read_recipe
 
     read = read_recipe(recipe, overrides or ())
+    if sequence and not read.sequence:
+        hint = "give the groups in the order in which they are learned, sequence=[law, code], or leave --sequence out"
+        raise SpecError("nothing follows on one another in this recipe", where="sequence", hint=hint)
     where = Store(store or read.at(read.store))
     plan = make_plan(read, where)
     plan = plan.until(until) if until else plan

@@ -47,7 +47,7 @@ def sequence_story(ground: Ground) -> list[Step]:
     told = [schedule, composition, _export(ground, schedule, composition)]
     if ground.recipe.train is None:
         return told
-    references = _references(ground, composition)
+    references = _references(ground)
     trained, evaluations = list[Step](), [_evaluation(ground, "before")]
     for i in range(len(ground.phases)):
         trained.append(_trained(ground, i, composition, start=trained[-1] if trained else None, references=references))
@@ -56,16 +56,15 @@ def sequence_story(ground: Ground) -> list[Step]:
 
 
 def _as_it_is_measured(ground: Ground) -> list[Step]:
-    evaluations, trained = [_evaluation(ground, "before")], list[Step]()
+    evaluations, trained, references = [_evaluation(ground, "before")], list[Step](), _references(ground)
     for i, name in enumerate(ground.phases):
         schedule = _schedule(ground, name, stages=i + 1, evaluations=tuple(evaluations))
         composition = _composition(ground, schedule, name, phase=i)
-        references = _references(ground, composition, name, phase=i)
         trained.append(_trained(ground, i, composition, start=trained[-1] if trained else None, references=references))
         evaluations.append(_evaluation(ground, f"after {name}", trained=trained[-1]))
     whole = _composition(ground, schedule)
     told = [schedule, whole, _export(ground, schedule, whole)]
-    return [*told, *trained, *evaluations, *_retention(ground, evaluations)]
+    return [*told, *references, *trained, *evaluations, *_retention(ground, evaluations)]
 
 
 def _schedule(ground: Ground, label: str = "", *, policy: Any = None, **progress: Any) -> Step:
@@ -100,15 +99,16 @@ def _export(ground: Ground, schedule: Step, composition: Step) -> Step:
     )  # fmt: skip
 
 
-def _references(ground: Ground, composition: Step, label: str = "", *, phase: int | None = None) -> tuple[Step, ...]:
+def _references(ground: Ground) -> tuple[Step, ...]:
     """Tell how reference losses are found, where the law of training asks for them and the recipe does not give them."""
     recipe = ground.recipe
     spec = recipe.train
     if spec is None or spec.law is None or "reference" not in spec.law.needs or (spec.reference and spec.reference.given):
         return ()
+    domains = tuple(dict.fromkeys(domain for trained in recipe.phase_domains for domain in trained))
     return (ground.call(
-        "reference", label, spec=spec.model_copy(update={"law": None}), phase=phase, seed=recipe.seed, composition=composition,
-        samples=ground.samples, **recipe.trained_on, **ground.model,
+        "reference", spec=spec.model_copy(update={"law": None}), domains=domains, seed=recipe.seed, samples=ground.samples,
+        **recipe.trained_on, **ground.model,
     ),)  # fmt: skip
 
 

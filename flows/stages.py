@@ -21,7 +21,7 @@ from composer.types import KnowledgeDistribution, LossOn, MixContext, Mixture, S
 from flows import instructions, training
 from flows.inputs import forgetting, light_samples_of, references_of, supply
 from flows.models import Pinned, model_ref, tokenizer_of
-from flows.recipe import Corpus
+from flows.sections import Corpus
 
 Stats = Mapping[str, Any]
 

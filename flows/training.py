@@ -14,27 +14,27 @@ import polars as pl
 from composer import tables
 from composer.artifact import Artifact
 from composer.fingerprint import write_json
+from composer.progress import say
 from composer.spec import seed_of
 from composer.types import LossOn
 from flows.inputs import held_out, samples_of
 from flows.models import Pinned, model_ref
-from flows.recipe import Evaluate
+from flows.sections import Evaluate
 
 Stats = Mapping[str, Any]
 
 
 def reference(
-    folder: Path, *, spec: Any, max_length: int, seed: int, model: Pinned, composition: Artifact, samples: Artifact,
-    loss_on: LossOn = "all", base: Artifact | None = None, phase: int | None = None,
+    folder: Path, *, spec: Any, domains: Sequence[str], max_length: int, seed: int, model: Pinned, samples: Artifact,
+    loss_on: LossOn = "all", base: Artifact | None = None,
 ) -> Stats:  # fmt: skip
     """Find what the held-out loss of every domain comes down to when the model is trained on it alone, briefly."""
     from composer.train import reference_losses
 
-    rows = tables.read(composition.file("composition.parquet"), tables.COMPOSITION)
     return reference_losses(
-        rows if phase is None else rows.filter(pl.col("phase") == phase),
         samples_of(samples, "target", "replay"),
         held_out(samples, most=spec.held_out.rows),
+        domains,
         model=model_ref(model, base),
         spec=spec,
         max_length=max_length,
@@ -67,14 +67,21 @@ def train(
 
 
 def _moving(spec: Any, phase: int, composition: Artifact, samples: Artifact, references: Artifact | None) -> Any:
-    """Return what a law of training needs beside the rows of its phase (:class:`composer.train.Moving`)."""
+    """Return what a law of training needs beside the rows of its phase (:class:`composer.train.Moving`).
+
+    Of a phase of one domain, such as the first of a sequence, it is nothing: there is nothing to weigh.
+    """
     from composer.train import Moving
 
     report, told = composition.json("report.json"), spec.reference.given if spec.reference else None
+    shares = report["phases"][phase]["domains"]
+    if len(shares) == 1:
+        say(f"{shares[0]['domain']} is trained on alone: the law {spec.law.name} has nothing to weigh")
+        return None
     return Moving(
         reserve=tables.read(composition.file("reserve.parquet"), tables.COMPOSITION).filter(pl.col("phase") == phase),
         held_out=held_out(samples, most=spec.held_out.rows),
-        weights={share["domain"]: share["planned_share"] for share in report["phases"][phase]["domains"]},
+        weights={share["domain"]: share["planned_share"] for share in shares},
         unit=report["unit"],
         references=references.manifest.stats["domains"] if references else told,
     )

@@ -98,6 +98,8 @@ class Weighted:
         How many steps there are to be.
     batches
         ``mixed``, or ``domain`` for steps of one domain, of which the domain is drawn and the size is that of all its rows.
+    n_rows
+        Rows of all steps, at most: the last step has what is left of them.
 
     Raises
     ------
@@ -117,14 +119,15 @@ class Weighted:
 
     def __init__(
         self, supply: Sequence[tuple[Sequence[Row], Iterable[int]]], *, weights: Iterable[float], size: int, n_steps: int,
-        batches: Literal["mixed", "domain"] = "mixed",
+        batches: Literal["mixed", "domain"] = "mixed", n_rows: int | None = None,
     ) -> None:  # fmt: skip
         if size < 1:
             raise InputError("a step without rows", where="size", expected="1 or more", got=size)
         self._rows = [rows for rows, _ in supply]
         self._sums = [list(accumulate(map(int, sizes), initial=0)) for _, sizes in supply]
         self._draws, self._each = (1, size) if batches == "domain" else (size, 1)  # of a step, and rows of a draw
-        self.n_steps, self._taken = n_steps, 0
+        self.n_steps, self._taken, self._n_rows = n_steps, 0, n_steps * size if n_rows is None else n_rows
+        self._left = self._n_rows
         self._at, self._credit = [0] * len(supply), [0] * len(supply)
         self._exhausted = [(0, k) for k, rows in enumerate(self._rows) if not rows]
         most = -(-sum(-(-len(rows) // self._each) for rows in self._rows) // self._draws)
@@ -171,7 +174,7 @@ class Weighted:
         _check_left(self._taken, self.n_steps)
         rows: list[Row] = []
         for _ in range(self._draws):
-            if self._share:
+            if self._share and self._left:
                 rows += self._draw()
         if not rows:
             hint = "give a weight to the domains that have rows, raise budget.max_repeats, or train for fewer steps"
@@ -199,6 +202,7 @@ class Weighted:
         _check_fits(fits, state["at"], expected=f"rows taken of {there}")
         _check_fits(0 <= state["taken"] <= self.n_steps, state["taken"], expected=f"0 to {self.n_steps} steps")
         self._taken, self._at, self._credit = state["taken"], list(state["at"]), list(state["credit"])
+        self._left = self._n_rows - sum(self._at)
         self._exhausted = [(step, domain) for step, domain in state["exhausted"]]
         self.set_weights(state["weights"])
 
@@ -206,7 +210,8 @@ class Weighted:
         credit = self._credit
         k = max(self._share, key=credit.__getitem__)
         begin, rows, sums = self._at[k], self._rows[k], self._sums[k]
-        end = self._at[k] = min(begin + self._each, len(rows))
+        end = self._at[k] = min(begin + min(self._each, self._left), len(rows))
+        self._left -= end - begin
         n = sums[end] - sums[begin]
         for j, share in self._share.items():
             credit[j] += share * n

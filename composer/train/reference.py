@@ -6,6 +6,8 @@ if all were still to be learned. So they are read off held-out rows, here as in 
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +16,11 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from composer.errors import SpecError
+from composer.errors import InputError, SpecError
 from composer.fingerprint import write_json
 from composer.progress import say
-from composer.spec import Spec, seed_of
+from composer.spec import Spec, rng, seed_of
+from composer.tables import COMPOSITION
 from composer.types import LossOn, ModelRef
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 class ReferenceLosses(Spec):
     """Where reference losses come from: ``given`` by domain, in nats per token, or short runs on each domain alone.
 
-    A short run trains the base model on the first ``rows`` training rows of the domain, ``epochs`` times over, with the
+    A short run trains the base model on ``rows`` training rows of the domain, ``epochs`` times over, with the
     settings of the training itself, and looks at the held-out rows before it and after every epoch; the reference is the
     least of these losses.
 
@@ -72,47 +75,44 @@ class Epochs:
 
 
 def reference_losses(
-    composition: pl.DataFrame, samples: pl.DataFrame, held_out: pl.DataFrame, *, model: ModelRef, spec: Train, max_length: int,
+    samples: pl.DataFrame, held_out: pl.DataFrame, domains: Sequence[str], *, model: ModelRef, spec: Train, max_length: int,
     seed: int, folder: Path, loss_on: LossOn = "all",
 ) -> dict[str, Any]:  # fmt: skip
-    """Train on each domain of a composition alone, briefly; write and return the losses, the looks and how they were made.
+    """Train on each domain alone, briefly; write and return the losses, the looks and how they were made.
 
     Parameters
     ----------
-    composition, samples
-        COMPOSITION rows (a domain's first ones are trained on) and the SAMPLE rows that hold their messages.
+    samples
+        SAMPLE rows to train on; which of a domain and in which order follows from the seed.
     held_out
         SAMPLE rows to look at.
+    domains
+        The domains of which the losses are wanted.
     model, spec, max_length, seed, folder, loss_on
-        As for :func:`composer.train.train.train`; ``spec.reference`` says how long a run is.
+        As for :func:`composer.train.train.train`; ``spec.reference`` says how long a run is. What was found of a domain is
+        kept in the folder, so that one that was stopped goes on.
 
     Raises
     ------
     InputError
-        For a domain without held-out rows.
+        For a domain without rows to train on, or without held-out rows.
     """
     out: dict[str, Any] = {}
-    for domain in composition["domain"].unique(maintain_order=True).to_list():
-        own = composition.filter(pl.col("domain") == domain).unique("sample_id", keep="first", maintain_order=True)
-        rows = own.head(_how(spec).rows)
-        said = folder / f".{domain}.json"
+    for domain in domains:
+        rows, said, aside = (
+            _some(samples, domain, n=_how(spec).rows, seed=seed),
+            folder / f".{domain}.json",
+            folder / f".{domain}",
+        )
         if not said.exists():
-            aside = folder / f".{domain}"
-            aside.mkdir(exist_ok=True)
+            aside.mkdir(parents=True, exist_ok=True)
             losses = _short_run(
-                rows,
-                samples,
-                held_out,
-                domain,
-                model=model,
-                spec=spec,
-                max_length=max_length,
-                loss_on=loss_on,
-                seed=seed,
+                rows, samples, held_out, domain, model=model, spec=spec, max_length=max_length, loss_on=loss_on, seed=seed,
                 folder=aside,
-            )
+            )  # fmt: skip
             write_json(said, {"loss_nats": min(losses), "looks": losses, "rows": rows.height})
-        out[domain] = _read(said)
+            shutil.rmtree(aside)
+        out[domain] = json.loads(said.read_text(encoding="utf-8"))
         say(f"{domain}: reference loss {out[domain]['loss_nats']:.4f} nats per token")
     write_json(folder / "reference.json", out)
     return {"domains": {domain: told["loss_nats"] for domain, told in out.items()}}
@@ -122,10 +122,15 @@ def _how(spec: Train) -> ReferenceLosses:
     return spec.reference or ReferenceLosses()
 
 
-def _read(path: Path) -> Any:
-    import json
-
-    return json.loads(path.read_text(encoding="utf-8"))
+def _some(samples: pl.DataFrame, domain: str, *, n: int, seed: int) -> pl.DataFrame:
+    """Return at most n rows of a domain as COMPOSITION, in an order by chance."""
+    own = samples.filter(pl.col("domain") == domain, pl.col("n_loss_tokens") > 0).sort("sample_id")
+    if own.is_empty():
+        raise InputError("no rows to train on", where="train.reference", got=domain)
+    rows = own[rng(seed, "reference", domain).permutation(own.height)[:n]].with_row_index("position")
+    zero, no = pl.lit(0).alias, pl.lit(False).alias
+    filled = rows.with_columns(zero("rank"), zero("row"), zero("phase"), zero("repeat"), no("is_replay"))
+    return filled.select(*COMPOSITION).cast(dict(COMPOSITION))  # type: ignore[arg-type]
 
 
 def _short_run(

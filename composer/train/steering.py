@@ -162,7 +162,7 @@ def steer(
     weights = law.start([moving.weights.get(domain, 0.0) for domain in domains], tuple(domains))
     order = Weighted(
         [_supply(domain, items, reader, unit=moving.unit) for domain in domains], weights=weights.tolist(),
-        size=spec.batch_size, n_steps=math.ceil(len(items) / spec.batch_size), batches=spec.batches,
+        size=spec.batch_size, n_steps=math.ceil(len(items) / spec.batch_size), batches=spec.batches, n_rows=len(items),
     )  # fmt: skip
     between = float(table["n_tokens"].to_numpy().mean()) * spec.batch_size * law.every
     looked_at = spec.held_out.chosen(measured, domains, tokens_between=between)

@@ -45,6 +45,7 @@ def test_a_recipe_round_trips_through_yaml(world: Path) -> None:
         ({"budget": {"unit": "words"}}, r"budget\.unit: input should be 'loss_tokens', 'tokens' or 'samples'; got 'words'"),
         ({"sequence": ["law", "lwa"]}, r"sequence: no source feeds domain 'lwa'; did you mean 'law'\?"),
         ({"sequence": ["law", "code"]}, r"sequence: target domains are left out; got medicine; add them"),
+        ({"only": ["law", "codde"]}, r"only: no source feeds domain 'codde'; did you mean 'code'\?"),
         ({"domains": ["law"]}, r"sources\.medicine: domain 'medicine' is not listed; expected law"),
         ({"base_model": {}}, r"base_model: give either path, or train with corpora"),
         ({"base_model": {"path": "x", "revison": "y"}}, r"base_model\.revison: unknown field"),
@@ -55,6 +56,17 @@ def test_a_recipe_round_trips_through_yaml(world: Path) -> None:
 def test_wrong_fields_are_named(world: Path, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(SpecError, match=says):
         changed(world, **changes)
+
+
+@pytest.mark.parametrize("only", [["code", "law"], "law"])
+def test_a_recipe_narrowed_down_is_that_of_its_domains_alone(world: Path, only: Any) -> None:
+    recipe = changed(world, only=only, sequence=["code", ["medicine", "law"]])
+    wanted = {only} if isinstance(only, str) else set(only)
+    assert recipe.targets == tuple(domain for domain in ("law", "medicine", "code") if domain in wanted)
+    assert recipe.sequence == ((("code",), ("law",)) if "code" in wanted else (("law",),))
+    assert {source.domain for source in recipe.sources} == wanted
+    assert {source.role for source in recipe.sources} == {"target", "reference"}
+    assert Recipe(**yaml.safe_load(yaml.safe_dump(recipe.model_dump(mode="json")))) == recipe
 
 
 def test_two_sources_share_no_name(world: Path) -> None:

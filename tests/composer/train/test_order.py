@@ -281,3 +281,21 @@ def test_the_state_of_another_order_is_refused(change: dict[str, Any]) -> None:
         order.restore({**order.state(), **change})
     with pytest.raises(FaultError, match="order: the state of another order; expected 0 to 0 steps; got 7"):
         Planned([]).restore({"taken": 7})
+
+
+@given(n_rows=st.integers(1, 60), size=st.integers(1, 9), batches=BATCHES, stop=st.integers(0, 60))
+@few
+def test_no_more_rows_are_drawn_than_are_wanted(n_rows: int, size: int, batches: Any, stop: int) -> None:
+    supply, n = rows_of([[5] * 40, [9] * 30, [2] * 50]), -(-n_rows // size)
+    given: dict[str, Any] = {"weights": [1, 2, 3], "size": size, "n_steps": n, "n_rows": n_rows, "batches": batches}
+    order, again = weighted(supply, **given), weighted(supply, **given)
+    steps = []
+    for step in range(n):
+        if step == stop:
+            again.restore(json.loads(json.dumps(order.state())))
+            order = again
+        steps.append(order.take())
+    assert [len(step) for step in steps[:-1]] == [size] * (n - 1) or batches == "domain"
+    taken = sum(map(len, steps))
+    assert taken == n_rows if batches == "mixed" else n_rows >= taken >= n
+    assert ids(steps) == everything(weighted(supply, **given), k=3)

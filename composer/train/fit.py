@@ -35,6 +35,8 @@ def fit(
     args = _arguments(network, spec=spec, n_steps=order.n_steps, device=device, seed=seed, folder=aside)
     if spec.shard and rank() is not None:
         share_out(network, device=device)
+    if spec.compile:
+        network.compile(dynamic=True)
     with bar("train", total=order.n_steps, unit="steps") as shown:
         trainer = ComposerTrainer(
             model=network, args=args, order=order, domains=domains, adapter=spec.adapter, micro_batch=spec.micro_batch,
@@ -52,11 +54,12 @@ def fit(
 def _arguments(network: Any, *, spec: Train, n_steps: int, device: str, seed: int, folder: Path) -> Any:
     from transformers import TrainingArguments
 
+    precision = ("bfloat16" if device == "cuda" else "float32") if spec.precision == "auto" else spec.precision
     args = TrainingArguments(
         output_dir=str(folder), per_device_train_batch_size=1, num_train_epochs=1, train_sampling_strategy="sequential",
         learning_rate=spec.learning_rate, lr_scheduler_type=SCHEDULES[spec.lr_schedule],
         warmup_steps=math.ceil(spec.warmup_ratio * n_steps), weight_decay=spec.weight_decay, max_grad_norm=spec.max_grad_norm,
-        optim="adamw_torch_fused", seed=own_seed(seed), use_cpu=device == "cpu", bf16=device == "cuda",
+        optim="adamw_torch_fused", seed=own_seed(seed), use_cpu=device == "cpu", bf16=precision == "bfloat16",
         save_strategy="steps", save_steps=spec.checkpoint_every, report_to=list(spec.report_to) or "none",
         logging_strategy="steps" if spec.report_to else "no",
         logging_steps=1, logging_nan_inf_filter=False, disable_tqdm=True, remove_unused_columns=False,

@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 from composer.errors import InputError
 from composer.train.order import Weighted
 from composer.train.reweight import Look, Reweighting
+from composer.train.trace import series
 
 Losses = Callable[[Any], Mapping[str, float]]
 
@@ -101,6 +102,9 @@ class Reweight(TrainerCallback):  # type: ignore[misc]
         What the model loses on held-out rows, token means in nats by domain; every process must come to the same.
     reference
         Reference losses, for laws that need them.
+
+    ``report``, when it is set, is called with the weights and losses of every look, under the names of
+    :func:`composer.train.trace.series`; a Trainer's own ``log`` is meant.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Reweight(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         self.law, self.sampler, self.losses = law, sampler, losses
         self.reference = None if reference is None else np.array([reference[domain] for domain in sampler.domains])
+        self.report: Callable[[dict[str, float]], None] | None = None
         self.moves: list[tuple[int, dict[str, float]]] = []
         self._previous: np.ndarray | None = None
         self._memory: Mapping[str, Any] = {}
@@ -131,4 +136,6 @@ class Reweight(TrainerCallback):  # type: ignore[misc]
         ))  # fmt: skip
         self._previous, self._memory = loss, move.memory
         self.sampler.set_weights(dict(zip(domains, move.weights.tolist(), strict=True)))
+        if self.report is not None:
+            self.report(series("weight", domains, move.weights) | series("held_out_loss", domains, loss))
         self.moves.append((step, dict(zip(domains, move.weights.tolist(), strict=True))))

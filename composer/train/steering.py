@@ -26,6 +26,7 @@ from composer.train.held_out import HeldOut
 from composer.train.order import Weighted
 from composer.train.reweight import Look, Move, Reweighting
 from composer.train.reweight.levels import Levels
+from composer.train.trace import series
 from composer.types import Unit
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ class Steering:
         move = Move(weights=weights, state="over") if over else self.law.move(look)
         self.order.set_weights(move.weights.tolist())
         self._memory = move.memory
+        if trainer.args.logging_strategy != "no":
+            trainer.log(series("weight", self.domains, move.weights) | series("held_out_loss", self.domains, losses.mean))
         position = sum(each.n_rows for each in trainer.taken)
         for k, domain in enumerate(self.domains):
             self.rows.append({

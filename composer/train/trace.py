@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,19 @@ from composer.tables import TRACE
 
 if TYPE_CHECKING:
     from composer.train.trainer import Step
+
+
+def series(name: str, domains: Sequence[str], values: Iterable[Any]) -> dict[str, float]:
+    """Return one figure of every domain under the names that loggers see; what is not a number is left out.
+
+    The names are ``loss`` and ``share`` of a step's trained tokens, and at every look ``weight`` and ``held_out_loss``.
+
+    Examples
+    --------
+    >>> series("weight", ["law", "code"], [0.25, 0.75])
+    {'weight/law': 0.25, 'weight/code': 0.75}
+    """
+    return {f"{name}/{domain}": float(value) for domain, value in zip(domains, values, strict=True) if np.isfinite(value)}
 
 
 def trace_of(taken: Sequence[Step], domains: Sequence[str]) -> pl.DataFrame:

@@ -51,8 +51,10 @@ class Train(Spec):
 
     With ``packing`` a step's rows stand behind one another in bins of at most that many tokens, each of one domain, and see
     nothing of one another; without, they are padded. ``micro_batch`` rows, or bins, go through the model at once (all of a
-    step's when absent), ``threads`` are those of one torch operation, and ``report_to`` names loggers of transformers. After
-    every ``checkpoint_every`` steps a checkpoint is left from which training goes on to the bit when it was stopped.
+    step's when absent), ``threads`` are those of one torch operation, ``compile`` lets torch compile the model's pass, and
+    ``report_to`` names loggers of transformers. Weights and moments are float32; passes are made in ``precision``, which is
+    bfloat16 on a GPU and float32 on a CPU unless it is stated. After every ``checkpoint_every`` steps a checkpoint is left from
+    which training goes on to the bit when it was stopped.
 
     With a ``law`` the weights of domains move while training goes on: it looks at the losses of held-out rows (``held_out``),
     and each step's rows are drawn by the weights then in force, from the composition's rows and what it left in reserve. As
@@ -70,6 +72,7 @@ class Train(Spec):
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     max_grad_norm: float = Field(default=1.0, gt=0)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     batches: Literal["mixed", "domain"] = "mixed"
     law: AnyLaw | None = None
     reference: ReferenceLosses | None = None
@@ -78,6 +81,7 @@ class Train(Spec):
     micro_batch: int | None = outside_identity(None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = outside_identity("auto")
     threads: int | None = outside_identity(None, ge=1)
+    compile: bool = outside_identity(False)
     checkpoint_every: int = outside_identity(100, ge=1)
     report_to: tuple[str, ...] = outside_identity(())
     processes: int = outside_identity(1, ge=1)

@@ -27,6 +27,7 @@ from composer.train.batches import Row
 from composer.train.layout import IGNORED, domain_of_tokens, micro, packed, padded, token_losses
 from composer.train.order import Order
 from composer.train.steering import Watch
+from composer.train.trace import series
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -149,9 +150,8 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
         """Log with the Trainer's own figures the loss and the share of every domain in the last step."""
         if self.taken and "loss" in logs:
             last = self.taken[-1]
-            for k in np.flatnonzero(last.counts).tolist():
-                logs[f"loss/{self.domains[k]}"] = float(last.losses[k] / last.counts[k])
-                logs[f"share/{self.domains[k]}"] = float(last.counts[k] / last.counts.sum())
+            logs |= series("loss", self.domains, last.losses / np.where(last.counts, last.counts, np.nan))
+            logs |= series("share", self.domains, last.counts / last.counts.sum())
         super().log(logs, start_time)
 
     def _remember(self, loss: float) -> None:

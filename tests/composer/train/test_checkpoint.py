@@ -14,10 +14,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from composer import tables
 from composer.errors import FaultError
 from composer.fingerprint import sha256
-from composer.train import checkpoint
+from composer.train import Moving, Train, checkpoint, job
 from composer.train.adapters.full import Full
 from composer.types import ModelRef
 
@@ -137,31 +136,26 @@ def test_a_checkpoint_that_was_cut_and_one_of_another_training(
 
 JOB = """
 import json, os, signal, sys
-from contextlib import contextmanager
 from pathlib import Path
 import transformers, peft, polars  # before the forks, which then need not
 from composer.progress import Silence, listener
 from composer.spec import rng
-from composer.tables import COMPOSITION, SAMPLE, read
-from composer.train import Train, train
-from composer.types import ModelRef
+from composer.train.job import carry_out
 
-given = json.loads(sys.argv[1])
+whole, killed = map(Path, sys.argv[1:])
 
-def fit(folder, told):
+def fit(path, told):
     class Listener(Silence):
         def advance(self, n=1):
             os.write(told, b".")
     listener.set(Listener())
-    rows, samples = read(Path(given["composition"]), COMPOSITION), read(Path(given["samples"]), SAMPLE)
-    train(rows, samples, model=ModelRef(path=given["model"]), start=None, spec=Train(**given["spec"]), max_length=64, seed=7,
-          folder=Path(given["folder"]) / folder)
+    carry_out(path)
 
-def forked(folder, kill_after):
+def forked(path, kill_after):
     ears, mouth = os.pipe()
     child = os.fork()
     if not child:
-        fit(folder, mouth)
+        fit(path, mouth)
         os._exit(0)
     os.close(mouth)
     heard = 0
@@ -173,23 +167,34 @@ def forked(folder, kill_after):
     os.close(ears)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-dice = rng(3, "kills", json.dumps(given["spec"]))
-ends = [forked("whole", None), *(forked("killed", int(dice.integers(4, 18))) for _ in range(10)), forked("killed", None)]
+dice = rng(3, "kills", whole.parents[1].name)
+ends = [forked(whole, None), *(forked(killed, int(dice.integers(4, 18))) for _ in range(10)), forked(killed, None)]
 print(json.dumps(ends))
 """
+LAW = {"law": {"name": "bandit", "every": 3, "floor": 0.1}}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", [{"adapter": "full"}, {"adapter": {"name": "lora", "dropout": 0.1}}])
-def test_ten_kills_at_random_moments(samples: pl.DataFrame, composed: Any, base: ModelRef, spec: Any, tmp_path: Path) -> None:
-    tables.write(composed(samples), tmp_path / "composition.parquet", tables.COMPOSITION)
-    tables.write(samples, tmp_path / "samples.parquet", tables.SAMPLE)
-    settings = {"batch_size": 2, "epochs": 6, "threads": 1, "device": "cpu", "checkpoint_every": 3, **spec}
-    given = {"composition": f"{tmp_path}/composition.parquet", "samples": f"{tmp_path}/samples.parquet", "model": base.path}
-    job = json.dumps({**given, "spec": settings, "folder": str(tmp_path)})
+@pytest.mark.parametrize("fields", [{}, {"adapter": {"name": "lora", "dropout": 0.1}}, LAW], ids=["full", "lora", "law"])
+def test_ten_kills_at_random_moments(samples: pl.DataFrame, composed: Any, base: ModelRef, fields: Any, tmp_path: Path) -> None:
+    spec = Train(**{"batch_size": 2, "epochs": 6, "threads": 1, "device": "cpu", "checkpoint_every": 3, **fields})
+    rows, moving = composed(samples), None
+    if spec.law is not None:
+        spec = spec.model_copy(update={"epochs": 1})
+        rows = pl.concat([composed(samples.head(40)).with_columns(repeat=pl.lit(i, pl.UInt32)) for i in range(6)])
+        moving = Moving(reserve=rows, held_out=samples.tail(20), weights={"law": 0.5, "code": 0.5}, unit="samples")
+    jobs = [
+        job.write(rows, samples, moving, model=base, start=None, spec=spec, max_length=64, seed=7, folder=tmp_path / name)
+        for name in ("whole", "killed")
+    ]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", JOB, job], env=env, capture_output=True, text=True, timeout=600, check=False)
+    command = [sys.executable, "-c", JOB, *map(str, jobs)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    ends = json.loads(done.stdout.strip().splitlines()[-1])
-    assert ends == [0, *[-signal.SIGKILL] * 10, 0]
-    assert result(tmp_path / "killed") == result(tmp_path / "whole")
+    assert json.loads(done.stdout.strip().splitlines()[-1]) == [0, *[-signal.SIGKILL] * 10, 0]
+    left = [
+        {name: told for name, told in result(tmp_path / folder).items() if not name.startswith(".processes/")}
+        for folder in ("whole", "killed")
+    ]
+    assert left[0] == left[1]
+    assert ("weights.parquet" in left[0]) == (moving is not None)

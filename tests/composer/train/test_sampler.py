@@ -103,8 +103,12 @@ def test_a_law_moves_the_weights_of_trl(items: list[Row], base: ModelRef, tmp_pa
     sampler = DomainSampler([names[row.domain] for row in items], weights={"law": 1, "code": 1}, batch_size=8, n_steps=5)
     callback = Reweight(Potential(every=2, floor=0.05), sampler, losses, reference={"law": 1.0, "code": 9.0})
     trainer = sft(base, items, tmp_path, sampler=sampler, callbacks=[callback])
+    callback.report = trainer.log
     trainer.train()
     assert [step for step, _ in callback.moves] == [0, 2, 4]
+    logged = [each for each in trainer.state.log_history if "weight/law" in each]
+    assert [(each["step"], each["weight/law"]) for each in logged] == [(step, own["law"]) for step, own in callback.moves]
+    assert all(each["held_out_loss/code"] > 0 for each in logged)
     shares = [weights["law"] for _, weights in callback.moves]
     assert shares[0] == 0.5 < shares[1] < shares[2]
 

@@ -203,19 +203,69 @@ def test_what_does_not_fit_is_refused(steer: Steer, tmp_path: Path) -> None:
 
 
 def test_reference_losses_are_the_least_on_rows_that_are_held_out(
-    samples: pl.DataFrame, composed: Any, base: ModelRef, held_out: pl.DataFrame, tmp_path: Path
+    samples: pl.DataFrame, base: ModelRef, held_out: pl.DataFrame, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     spec = Train(batch_size=8, threads=1, device="cpu", learning_rate=2e-3, reference={"epochs": 3, "rows": 20})
     given = {"model": base, "spec": spec, "max_length": 64, "seed": 7, "folder": tmp_path}
-    told = reference_losses(composed(samples), samples, held_out, **given)
+    told = reference_losses(samples, held_out, DOMAINS, **given)
     found = yaml.safe_load((tmp_path / "reference.json").read_text())
     assert set(found) == set(told["domains"]) == set(DOMAINS)
     for domain, each in found.items():
         assert len(each["looks"]) == 4
         assert each["loss_nats"] == min(each["looks"]) == told["domains"][domain] < each["looks"][0]
         assert each["rows"] == 20
-    again = reference_losses(composed(samples), samples, held_out, **given)
-    assert again == told
+    with pytest.raises(InputError, match=r"train\.reference: no rows to train on; got physics"):
+        reference_losses(samples, held_out, [*DOMAINS, "physics"], **given)
+    again = given | {"folder": tmp_path / "again"}
+    for _ in range(2):  # stopped in the middle of each domain
+        with monkeypatch.context() as patched:
+            patched.setattr(Full, "after_step", stop_after(5))
+            with pytest.raises(KeyboardInterrupt):
+                reference_losses(samples, held_out, DOMAINS, **again)
+    assert reference_losses(samples, held_out, DOMAINS, **again) == told
+    assert (tmp_path / "again/reference.json").read_text() == (tmp_path / "reference.json").read_text()
+    assert not [path for path in (tmp_path / "again").iterdir() if path.is_dir()]
+
+
+def stop_after(steps: int) -> Callable[..., None]:
+    done = 0
+
+    def after_step(*_: Any) -> None:
+        nonlocal done
+        done += 1
+        if done == steps:
+            raise KeyboardInterrupt
+
+    return after_step
+
+
+def test_loggers_see_every_look_and_every_step(steer: Steer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from transformers import TrainerCallback, integrations
+    from transformers.integrations import integration_utils
+
+    logged: list[dict[str, float]] = []
+
+    class Recorder(TrainerCallback):  # type: ignore[misc]
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+            logged.append({"at": state.global_step, **logs})
+
+    monkeypatch.setattr(integrations, "get_available_reporting_integrations", lambda: ["recorder"])
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "recorder", Recorder)
+    steer(tmp_path, report_to=["recorder"])
+    seen = looks(tmp_path)
+    for name, column in (("weight", "weight"), ("held_out_loss", "loss_nats")):
+        told = [(each["at"], each[f"{name}/{domain}"]) for each in logged if "weight/law" in each for domain in DOMAINS]
+        assert told == list(seen.select("step", column).iter_rows())
+    trace = read(tmp_path / "trace.parquet", TRACE)
+    for name, column in (("share", "weight"), ("loss", "loss_nats")):
+        own = {
+            (each["at"], key.partition("/")[2]): value
+            for each in logged
+            for key, value in each.items()
+            if key.startswith(f"{name}/")
+        }
+        expected = {(step + 1, domain): value for step, domain, value in trace.select("step", "domain", column).iter_rows()}
+        assert own == pytest.approx(expected)
 
 
 @pytest.mark.slow

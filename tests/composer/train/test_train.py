@@ -210,6 +210,24 @@ def test_how_fast_and_where_bear_no_identity() -> None:
     assert Train().identity()["adapter"] == {"name": "full"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", [{}, {"packing": 64}, {"adapter": "lora"}], ids=["padded", "packed", "lora"])
+def test_a_compiled_pass_trains_the_same(fields: Any, run: Run, tmp_path: Path) -> None:
+    plain, compiled = run(tmp_path / "plain", **fields), run(tmp_path / "compiled", compile=True, **fields)
+    assert compiled["loss_last"] == pytest.approx(plain["loss_last"], abs=1e-5)
+    left = [sorted(path.name for path in (tmp_path / name).rglob("*")) for name in ("plain", "compiled")]
+    assert left[0] == left[1]
+
+
+def test_passes_in_bfloat16_keep_weights_in_float32(run: Run, tmp_path: Path) -> None:
+    exact, rough = run(tmp_path / "exact", epochs=3), run(tmp_path / "rough", epochs=3, precision="bfloat16")
+    assert exact["loss_last"] != rough["loss_last"] == pytest.approx(exact["loss_last"], abs=0.02)
+    from safetensors.torch import load_file
+
+    [path] = (tmp_path / "rough").rglob("model.safetensors")
+    assert {value.dtype for value in load_file(path).values()} == {torch.float32}
+
+
 def test_real_rows(root: Path, base: ModelRef, composed: Composed, tmp_path: Path) -> None:
     folder = root / "../shared/data/domains"
     if not folder.is_dir():

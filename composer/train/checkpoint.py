@@ -33,14 +33,23 @@ STATE, TRAINER = "state.json", "trainer_state.json"  # the second is the Trainer
 
 def latest(folder: Path, *, device: Any = "cpu") -> Path | None:
     """Return the checkpoint of the most steps in a folder, if there is one; the first process says which."""
-    found = [int(path.name.removeprefix(NAME)) for path in folder.glob(f"{NAME}*") if (path / STATE).is_file()]
-    step = shards.agreed(max(found, default=0), device=device)
+    step = shards.agreed(_last(folder), device=device)
     return folder / f"{NAME}{step}" if step else None
 
 
+def _last(folder: Path) -> int:
+    return max((int(path.name.removeprefix(NAME)) for path in folder.glob(f"{NAME}*") if (path / STATE).is_file()), default=0)
+
+
 def write(trainer: ComposerTrainer, folder: Path) -> None:
-    """Write a checkpoint of a trainer between two steps; every process calls it and the first one writes."""
-    from safetensors.torch import save_file
+    """Write a checkpoint of a trainer between two steps; every process calls it and the first one writes.
+
+    Raises
+    ------
+    FaultError
+        Where the disk is full or cannot be written to; the checkpoint before is left as it is.
+    """
+    from safetensors import SafetensorError
 
     step, moments = trainer.state.global_step, trainer.optimizer.state_dict()
     tensors = {
@@ -50,6 +59,19 @@ def write(trainer: ComposerTrainer, folder: Path) -> None:
     }
     if not trainer.args.should_save:
         return
+    try:
+        _write(trainer, folder, tensors, step=step, groups=moments["param_groups"])
+    except (OSError, SafetensorError) as error:
+        last = f"that of step {before} is whole" if (before := _last(folder)) else "there is none before it"
+        hint = f"make room and run the same again; {last}"
+        raise FaultError(f"no checkpoint could be written: {error}", where=f"step {step}", got=str(folder), hint=hint) from None
+
+
+def _write(
+    trainer: ComposerTrainer, folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], *, step: int, groups: Any
+) -> None:  # fmt: skip
+    from safetensors.torch import save_file
+
     aside, final = folder / f".{NAME}{step}", folder / f"{NAME}{step}"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -58,7 +80,7 @@ def write(trainer: ComposerTrainer, folder: Path) -> None:
     trainer.state.save_to_json(str(aside / TRAINER))
     kept = {
         "step": step, "domains": list(trainer.domains), "standing": trainer.standing(),
-        "schedule": trainer.lr_scheduler.state_dict(), "groups": moments["param_groups"], "chance": _legacy(),
+        "schedule": trainer.lr_scheduler.state_dict(), "groups": groups, "chance": _legacy(),
     }  # fmt: skip
     write_json(aside / STATE, kept)
     for path in (*aside.iterdir(), aside):

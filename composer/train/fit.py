@@ -64,6 +64,7 @@ def _arguments(network: Any, *, spec: Train, n_steps: int, device: str, seed: in
         logging_strategy="steps" if spec.report_to else "no",
         logging_steps=1, logging_nan_inf_filter=False, disable_tqdm=True, remove_unused_columns=False,
         dataloader_pin_memory=device == "cuda",
+        activation_checkpointing=spec.gradient_checkpointing, activation_checkpointing_kwargs={"use_reentrant": False},
         use_cache=network.config.use_cache,  # else the Trainer writes False into the config that is saved
     )  # fmt: skip
     args._n_gpu = min(args.n_gpu, 1)  # several GPUs would become DataParallel, which splits a step's exact token mean

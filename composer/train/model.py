@@ -18,11 +18,11 @@ from composer.types import ModelRef
 WHERE = "base_model.path"
 
 
-def load(model: ModelRef, *, device: str, exact: bool = False) -> tuple[Any, Any]:
+def load(model: ModelRef, *, device: str, exact: bool = False, attention: str | None = None) -> tuple[Any, Any]:
     """Return a causal language model and its tokenizer: float32 on a CPU, bfloat16 on a GPU.
 
     ``exact`` keeps float32 on a GPU too, for weights that are to move: most steps of AdamW are smaller than the last bit of a
-    bfloat16. An adapter that the reference names is merged into the weights.
+    bfloat16. An adapter that the reference names is merged into the weights. ``attention`` names the implementation.
 
     Raises
     ------
@@ -35,10 +35,15 @@ def load(model: ModelRef, *, device: str, exact: bool = False) -> tuple[Any, Any
 
     check(model.path)
     dtype = torch.float32 if exact or device == "cpu" else torch.bfloat16
+    own = {} if attention is None else {"attn_implementation": attention}
     try:
-        network = AutoModelForCausalLM.from_pretrained(model.path, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+        network = AutoModelForCausalLM.from_pretrained(
+            model.path, dtype=dtype, use_safetensors=True, trust_remote_code=False, **own
+        )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         hint = "give a folder with config.json and safetensors, or a Hub id that can be reached"
+        if attention is not None:
+            hint += f"; or leave train.attention {attention} out"
         raise ModelError(f"no model: {_first_line(error)}", where=WHERE, got=model.path, hint=hint) from None
     tokenizer = load_tokenizer(model.path, chat_template=model.chat_template)
     if model.adapter is not None:

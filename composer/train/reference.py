@@ -147,7 +147,7 @@ def _short_run(
 
     device = device_of(spec)
     with isolated(seed_of(seed, "reference", domain), threads=spec.threads):
-        network, tokenizer = load(model, device=device, exact=not spec.adapter.needs_base)
+        network, tokenizer = load(model, device=device, exact=not spec.adapter.needs_base, attention=spec.attention)
         reader = Reader(rows, samples, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
         items, names = reader.read(range(rows.height)), reader.domains
         looked_at = held_out_rows(held_out, names, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)

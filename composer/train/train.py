@@ -51,10 +51,13 @@ class Train(Spec):
 
     With ``packing`` a step's rows stand behind one another in bins of at most that many tokens, each of one domain, and see
     nothing of one another; without, they are padded. ``micro_batch`` rows, or bins, go through the model at once (all of a
-    step's when absent), ``threads`` are those of one torch operation, ``compile`` lets torch compile the model's pass, and
-    ``report_to`` names loggers of transformers. Weights and moments are float32; passes are made in ``precision``, which is
-    bfloat16 on a GPU and float32 on a CPU unless it is stated. After every ``checkpoint_every`` steps a checkpoint is left from
-    which training goes on to the bit when it was stopped.
+    step's when absent), ``threads`` are those of one torch operation, and ``report_to`` names loggers of transformers. After
+    every ``checkpoint_every`` steps a checkpoint is left from which training goes on to the bit when it was stopped.
+
+    Weights that move and their moments are float32; passes are made in ``precision``, which is bfloat16 on a GPU and float32 on
+    a CPU unless it is stated. ``gradient_checkpointing`` makes every layer's pass twice and keeps no activations in between,
+    ``compile`` lets torch compile the model's pass, and ``attention`` names the implementation of transformers, the model's own
+    choice when absent. Bins that go through one at a time (``micro_batch: 1``) are free of padding.
 
     With a ``law`` the weights of domains move while training goes on: it looks at the losses of held-out rows (``held_out``),
     and each step's rows are drawn by the weights then in force, from the composition's rows and what it left in reserve. As
@@ -82,6 +85,8 @@ class Train(Spec):
     device: Literal["auto", "cpu", "cuda"] = outside_identity("auto")
     threads: int | None = outside_identity(None, ge=1)
     compile: bool = outside_identity(False)
+    gradient_checkpointing: bool = outside_identity(False)
+    attention: str | None = outside_identity(None)
     checkpoint_every: int = outside_identity(100, ge=1)
     report_to: tuple[str, ...] = outside_identity(())
     processes: int = outside_identity(1, ge=1)
@@ -174,13 +179,15 @@ def train(
         return launch.carry_out(path)
     with isolated(seed_of(seed, "train"), threads=spec.threads):
         origin = _origin(adapter, model=model, start=start)
-        network, tokenizer = load(origin, device="cpu" if spec.shard else device, exact=not adapter.needs_base)
+        network, tokenizer = load(
+            origin, device="cpu" if spec.shard else device, exact=not adapter.needs_base, attention=spec.attention
+        )
         whole = composition if moving is None else pl.concat([composition, moving.reserve])
         reader = Reader(whole, samples, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
         _check_lengths(zip(reader.table["sample_id"], reader.table["n_tokens"], strict=True), network, packing=spec.packing)
         items, domains = reader.read(range(composition.height)), reader.domains
         if spec.packing is not None:
-            check_isolation(network)
+            check_isolation(network, micro_batch=spec.micro_batch)
         order: Order = Planned(steps(items, size=spec.batch_size, batches=spec.batches) * spec.epochs)
         steering: Steering | None = None
         if moving is not None:

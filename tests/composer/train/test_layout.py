@@ -190,6 +190,19 @@ def test_models_that_keep_rows_apart_pass(kind: str, dtype: torch.dtype) -> None
     check_isolation(network(kind, **FAMILIES[kind]).to(dtype))
 
 
+def test_bins_go_through_the_test_as_they_go_through_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def seen(model: Any, batch: Any) -> torch.Tensor:
+        shapes.append(tuple(batch["input_ids"].shape))
+        return token_losses(model, batch)
+
+    monkeypatch.setattr("composer.train.layout.token_losses", seen)
+    for micro_batch in (None, 1):
+        check_isolation(network("llama", **WIDE), micro_batch=micro_batch)
+    assert shapes == [(2, 9), (1, 5), (1, 4), (1, 3), (1, 9), (1, 3), (1, 5), (1, 4), (1, 3)]
+
+
 @pytest.mark.parametrize(("kind", "fields"), [
     ("bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4}),
     ("opt", {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 48, "word_embed_proj_dim": 32}),

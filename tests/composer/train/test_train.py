@@ -206,7 +206,8 @@ def test_an_adapter_is_asked_at_its_moments(
 
 
 def test_how_fast_and_where_bear_no_identity() -> None:
-    assert Train(micro_batch=2, device="cpu", threads=1, report_to=("wandb",)).identity() == Train().identity()
+    given: dict[str, Any] = {"micro_batch": 2, "device": "cpu", "threads": 1, "report_to": ("wandb",), "compile": True}
+    assert Train(**given, gradient_checkpointing=True, attention="sdpa").identity() == Train().identity()
     assert Train().identity()["adapter"] == {"name": "full"}
 
 

@@ -112,6 +112,7 @@ def restore_weights(trainer: ComposerTrainer, folder: Path) -> None:
     with torch.no_grad():
         for name, parameter in moving.items():
             parameter.copy_(_as(found[name], parameter))
+    trainer.adapter.after_step(trainer.accelerator.unwrap_model(trainer.model))  # what follows from them follows again
     columns = (account[name].numpy() for name in ("rows", "tokens", "losses", "counts"))
     taken = [Step(int(n), int(tokens), losses, counts) for n, tokens, losses, counts in zip(*columns, strict=True)]
     trainer.go_on_from(kept["standing"], taken)

@@ -90,5 +90,6 @@ class HeldOut:
         return Losses(sums[0] / sums[1], sums[1].astype(np.int64))
 
     def _sums(self, trainer: ComposerTrainer, inputs: Any) -> NDArray[np.float64]:
+        trainer.adapter.before_forward(trainer.model, inputs)
         domain, weights = domain_of_tokens(inputs), token_losses(trainer.model, inputs).double().cpu().numpy()
         return np.stack([np.bincount(domain, each, minlength=self.n_domains) for each in (weights, np.ones_like(weights))])

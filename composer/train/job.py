@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -50,11 +50,12 @@ class Job(Spec):
     seed: int
     folder: str
     moving: dict[str, Any] | None = None
+    given: dict[str, str] = {}
 
 
 def write(
     composition: pl.DataFrame, samples: pl.DataFrame, moving: Moving | None = None, *, model: ModelRef, start: Path | None,
-    spec: Train, max_length: int, loss_on: LossOn = "all", seed: int, folder: Path,
+    spec: Train, max_length: int, loss_on: LossOn = "all", seed: int, folder: Path, given: Mapping[str, Path] | None = None,
 ) -> Path:  # fmt: skip
     """Write a job into the hidden part of its folder and return the path of its file; parameters are those of `train`."""
     aside = folder / ASIDE
@@ -70,6 +71,7 @@ def write(
         tables={name: f"{name}.parquet" for name in tables}, model=model, start=str(start) if start else None, spec=spec,
         max_length=max_length, loss_on=loss_on, seed=seed, folder="..",
         moving=None if moving is None else {name: value for name, value in needed.items() if name not in tables},
+        given={name: str(path) for name, path in (given or {}).items()},
     )  # fmt: skip
     write_json(aside / JOB, job.model_dump(mode="json"))
     return aside / JOB
@@ -87,7 +89,7 @@ def carry_out(path: Path) -> dict[str, Any]:
     return train(
         composition, samples, moving=None if job.moving is None else Moving(**tables, **job.moving), model=job.model,
         start=Path(job.start) if job.start else None, spec=job.spec, max_length=job.max_length, loss_on=job.loss_on,
-        seed=job.seed, folder=(aside / job.folder).resolve(),
+        seed=job.seed, folder=(aside / job.folder).resolve(), given={name: Path(path) for name, path in job.given.items()},
     )  # fmt: skip
 
 

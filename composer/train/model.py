@@ -5,6 +5,8 @@ Weights are read from safetensors only and no code that comes with a model is ev
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +15,20 @@ from typing import Any
 
 from composer.encode import load_tokenizer
 from composer.errors import ModelError
+from composer.fingerprint import write_json
 from composer.types import ModelRef
 
 WHERE = "base_model.path"
+DESCRIBED = "adapter.json"
+SAMPLED = 256  # entries of a weight that tell its model from another
 
 
 def load(model: ModelRef, *, device: str, exact: bool = False, attention: str | None = None) -> tuple[Any, Any]:
     """Return a causal language model and its tokenizer: float32 on a CPU, bfloat16 on a GPU.
 
     ``exact`` keeps float32 on a GPU too, for weights that are to move: most steps of AdamW are smaller than the last bit of a
-    bfloat16. An adapter that the reference names is merged into the weights. ``attention`` names the implementation.
+    bfloat16. An adapter that the reference names is put on top; one of peft is merged into the weights. ``attention`` names the
+    implementation.
 
     Raises
     ------
@@ -47,8 +53,56 @@ def load(model: ModelRef, *, device: str, exact: bool = False, attention: str | 
         raise ModelError(f"no model: {_first_line(error)}", where=WHERE, got=model.path, hint=hint) from None
     tokenizer = load_tokenizer(model.path, chat_template=model.chat_template)
     if model.adapter is not None:
-        network = with_adapter(network, Path(model.adapter)).merge_and_unload()
+        network = applied(network, Path(model.adapter))
     return network.to(device), tokenizer
+
+
+def fingerprint(network: Any) -> str:
+    """Return what tells a base from another: a hash of the names, shapes and some entries of its weights, in any precision."""
+    import torch
+
+    found = hashlib.sha256()
+    for name, value in network.named_parameters():
+        flat = value.detach().reshape(-1)
+        places = torch.linspace(0, len(flat) - 1, min(len(flat), SAMPLED), dtype=torch.float64).long()
+        entries = flat[places.to(flat.device)].to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes()
+        found.update(f"{name} {tuple(value.shape)} ".encode() + entries)
+    return found.hexdigest()[:16]
+
+
+def describe(folder: Path, adapter: Any, base: str) -> None:
+    """Write beside an adapter's weights what it is: the method with its settings, and its base's fingerprint."""
+    write_json(folder / DESCRIBED, {"adapter": adapter, "base": base})
+
+
+def applied(network: Any, folder: Path) -> Any:
+    """Return a base with the adapter of a folder on top of it; without our description it is one of peft."""
+    from composer.spec import member
+    from composer.train.adapters import ADAPTERS
+
+    told: dict[str, Any] = {"adapter": {"name": "lora"}, "base": None}
+    if (folder / DESCRIBED).is_file():
+        try:
+            told = json.loads((folder / DESCRIBED).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ModelError(f"a broken description: {error}", where=str(folder / DESCRIBED), hint="train it again") from None
+    check_base(network, folder, told["base"])
+    return member(told["adapter"], ADAPTERS, kind="adapter").apply(network, folder)
+
+
+def check_base(network: Any, folder: Path, base: str | None) -> None:
+    """Refuse a base that is not the one an adapter was made on, where that is known.
+
+    Raises
+    ------
+    ModelError
+        For another base.
+    """
+    if base is not None and base != (found := fingerprint(network)):
+        hint = "load the base that it was trained on"
+        raise ModelError(
+            "an adapter of another base", where=str(folder), expected=f"base {base}", got=f"base {found}", hint=hint
+        )
 
 
 def check(path: str) -> None:
@@ -82,13 +136,16 @@ def with_adapter(network: Any, folder: Path, *, trainable: bool = False) -> Any:
     from peft import PeftModel
     from safetensors import SafetensorError
 
-    if not (folder / "adapter_config.json").is_file():
-        hint = "full fine-tuning leaves a model/, lora an adapter/"
-        raise ModelError("no adapter in the folder", expected="adapter_config.json", got=str(folder), hint=hint)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():
+            hint = "full fine-tuning leaves a model/, lora an adapter/"
+            raise ModelError("no adapter in the folder", expected=name, got=str(folder), hint=hint)
     try:
         with wrapping():
+            # peft only warns where an adapter does not fill the model, which would then be as if untrained
+            warnings.filterwarnings("error", message=".*[Mm]issing adapter keys")
             return PeftModel.from_pretrained(network, str(folder), is_trainable=trainable)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, UserWarning, SafetensorError) as error:
         raise ModelError(f"the adapter does not fit the model: {_first_line(error)}", got=str(folder)) from None
 
 

@@ -7,7 +7,7 @@ trained weights, `trace.parquet` with a row per (step, domain), and `train.json`
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +25,7 @@ from composer.train.fit import ASIDE, fit
 from composer.train.held_out import HeldOutRows
 from composer.train.isolated import isolated
 from composer.train.layout import check_isolation
-from composer.train.model import load
+from composer.train.model import describe, fingerprint, load
 from composer.train.order import Order, Planned
 from composer.train.reference import ReferenceLosses
 from composer.train.reweight import REWEIGHTING, Reweighting
@@ -124,6 +124,7 @@ def train(
     seed: int,
     folder: Path,
     moving: Moving | None = None,
+    given: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
     """Train on the rows of a composition, in their order, and write the result into a folder.
 
@@ -146,6 +147,8 @@ def train(
         ``levels.yaml`` where weights move: the looks, and the law that would set the same weights again.
     moving
         What a law of training needs; the rows are then drawn, and the composition's order is that of each domain alone.
+    given
+        Folders of what the adapter needs, by name.
 
     Returns
     -------
@@ -174,7 +177,7 @@ def train(
 
         path = job.write(
             composition, samples, moving, model=model, start=start, spec=spec, max_length=max_length, loss_on=loss_on,
-            seed=seed, folder=folder,
+            seed=seed, folder=folder, given=given,
         )  # fmt: skip
         return launch.carry_out(path)
     with isolated(seed_of(seed, "train"), threads=spec.threads):
@@ -195,13 +198,16 @@ def train(
             _check_lengths(((row.sample_id, row.n_tokens) for row in measured), network, packing=spec.packing)
             steering = steer(items, measured, reader, spec=spec, moving=moving)
             order = steering.order
-        network = adapter.attach(network, previous=start, seed=seed)
+        base = fingerprint(network) if adapter.needs_base and first() else ""
+        network = adapter.attach(network, previous=start, seed=seed, domains=domains, given=given or {})
         n_parameters = sum(parameter.numel() for parameter in adapter.state(network).values())
         taken = fit(network, order, domains, spec=spec, device=device, seed=seed, folder=folder, watch=steering)
         gather(network)
         _check_weights(adapter, network)
         if first():
             adapter.save(network, tokenizer, folder)
+            if adapter.needs_base:
+                describe(folder / adapter.where, adapter, base)
     return _kept(taken, domains, n_parameters, steering, spec=spec, folder=folder)
 
 

@@ -122,6 +122,7 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
 
         Gradients are averaged over the processes, so a process counts its part as many times as there are processes.
         """
+        self.adapter.before_forward(self.model, inputs)
         losses, domain = token_losses(model, inputs), domain_of_tokens(inputs)
         self._losses += np.bincount(domain, losses.detach().double().cpu().numpy(), minlength=len(self.domains))
         self._counts += np.bincount(domain, minlength=len(self.domains))
@@ -129,6 +130,11 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
         loss: Tensor = losses.sum() * share
         extra = self.adapter.extra_loss(self.model, inputs)
         return loss if extra is None else loss + extra * (len(losses) * share)
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Return the Trainer's optimiser over what the adapter lets it move."""
+        with self.adapter.optimising(self.model):
+            return super().create_optimizer(model)
 
     def laid_out(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """Return rows as the tensors of a batch."""

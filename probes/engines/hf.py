@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,24 +89,11 @@ def _load(ref: ModelRef, *, dtype: str) -> Any:
         raise ModelError(
             "the weights do not fill the model", where=ref.path, got=f"{len(missing)} missing, such as {missing[0]}"
         )
-    return model if ref.adapter is None else _adapt(model, ref.adapter)
+    if ref.adapter is None:
+        return model
+    from composer.train.model import applied
 
-
-def _adapt(model: Any, folder: str) -> Any:
-    from peft import PeftModel
-    from safetensors import SafetensorError
-
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (Path(folder) / name).is_file():
-            raise ModelError(f"no adapter: there is no {name}", where=folder, expected="a folder written by peft")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers
-            # peft only warns where an adapter does not fill the model, which would then be measured as if untrained
-            warnings.filterwarnings("error", message=".*[Mm]issing adapter keys")
-            return PeftModel.from_pretrained(model, folder)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, UserWarning, SafetensorError) as error:
-        raise ModelError(f"the adapter does not fit the model: {_line(error)}", where=folder) from None
+    return applied(model, Path(ref.adapter))
 
 
 def _line(error: BaseException) -> str:

@@ -1,14 +1,18 @@
 """Adapters: which parameters of a model move, what is added to its loss, and how the result lies on disk.
 
-An adapter changes a model in place before training and is asked at four moments of every step. The trainer knows nothing else
-of it, so that a method is one file here.
+An adapter changes a model in place before training and is asked at five moments of every step. The trainer knows nothing else
+of it, so that a method is one file here. Beside what is of use on top of a base only lies ``adapter.json``: the method with its
+settings and a fingerprint of the base, so that it is loaded with one call (:func:`composer.train.model.load`) and put on no
+other base.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from composer.spec import Spec
@@ -21,18 +25,22 @@ class Adapter(Spec):
     """The base of every adapter; its fields are the method's settings.
 
     ``where`` is the subfolder of a trained artifact that it writes, and ``needs_base`` says whether that subfolder is of use
-    only on top of the base model.
+    only on top of the base model. ``needs`` names what must be made before: ``mask`` or ``experts``.
     """
 
     name: str
 
     where: ClassVar[str]
     needs_base: ClassVar[bool]
+    needs: ClassVar[tuple[str, ...]] = ()
     reference: ClassVar[str]
     summary: ClassVar[str]
 
     @abstractmethod
-    def attach(self, model: Any, *, previous: Path | None, seed: int) -> Any:
+    def attach(
+        self, model: Any, *, previous: Path | None, seed: int, domains: Sequence[str] = (),
+        given: Mapping[str, Path] = MappingProxyType({}),
+    ) -> Any:  # fmt: skip
         """Return the module to train, whose output is still the model's (or the previous artifact's).
 
         Parameters
@@ -43,6 +51,11 @@ class Adapter(Spec):
             Folder of a trained artifact of the same kind to go on from.
         seed
             Seed of whatever is drawn.
+        domains
+            Names of the domains that the rows of a batch count in ``batch["domain"]``.
+        given
+            Folders of what was made before, by the names that it ``needs``; one of several parts has a name for each, such as
+            ``experts/law``.
 
         Raises
         ------
@@ -53,6 +66,23 @@ class Adapter(Spec):
     @abstractmethod
     def save(self, model: Any, tokenizer: Any, folder: Path) -> None:
         """Write the trained module into ``folder/<where>`` as safetensors."""
+
+    def apply(self, network: Any, folder: Path) -> Any:
+        """Return a base with what ``save`` left in ``folder``, a ``<where>``, on top of it, ready to be used.
+
+        Raises
+        ------
+        ModelError
+            Where the folder holds nothing of this method, or what was cut short or is of another model.
+        """
+        raise NotImplementedError
+
+    def optimising(self, model: Any) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Return a block within which exactly the parameters that the optimiser is to move need a gradient."""
+        return nullcontext()
+
+    def before_forward(self, model: Any, batch: Mapping[str, Tensor]) -> None:
+        """See a batch of :mod:`composer.train.layout` before it goes through the model, in training and at held-out looks."""
 
     def extra_loss(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor | None:  # noqa: ARG002
         """Return a term to add to the token mean, right after the forward pass of ``batch``; none unless a method has one.

@@ -18,7 +18,7 @@ class Full(Adapter):
     reference: ClassVar[str] = "-"
     summary: ClassVar[str] = "all parameters move; the result is a model of its own"
 
-    def attach(self, model: Any, *, previous: Path | None, seed: int) -> Any:  # noqa: ARG002
+    def attach(self, model: Any, **_: Any) -> Any:
         """Return the model with every parameter set to move; ``previous`` was loaded in the base's place."""
         return model.requires_grad_(True)
 

@@ -35,7 +35,7 @@ class Lora(Adapter):
     reference: ClassVar[str] = "Hu et al. 2021 (2106.09685), section 4.1"
     summary: ClassVar[str] = "low-rank updates of linear maps move; the result lies on top of the base"
 
-    def attach(self, model: Any, *, previous: Path | None, seed: int) -> Any:
+    def attach(self, model: Any, *, previous: Path | None, seed: int, **_: Any) -> Any:
         """Return a peft model with fresh updates that change nothing yet, or with those of the previous artifact."""
         import torch
         from peft import LoraConfig, get_peft_model
@@ -73,6 +73,10 @@ class Lora(Adapter):
         if Path(config.base_model_name_or_path or "").exists():
             config.base_model_name_or_path = ""
         config.save_pretrained(folder / self.where)
+
+    def apply(self, network: Any, folder: Path) -> Any:
+        """Return the base with the updates merged into its weights."""
+        return with_adapter(network, folder).merge_and_unload()
 
     def _chosen(self, linear: dict[str, Any]) -> set[str]:
         if isinstance(self.targets, str):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from composer.errors import ModelError
 from composer.train.adapters.lora import Lora
-from composer.train.model import load
+from composer.train.model import fingerprint, load
 from composer.types import ModelRef
 
 
@@ -81,3 +82,26 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:
 def test_an_adapter_that_is_not_there(base: ModelRef, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no adapter in the folder"):
         load(ModelRef(path=base.path, adapter=str(tmp_path)), device="cpu")
+
+
+def test_an_adapter_knows_its_base_and_is_put_on_no_other(run: Any, base: ModelRef, gpt2: ModelRef, tmp_path: Path) -> None:
+    run(tmp_path, adapter={"name": "lora", "rank": 4})
+    folder = tmp_path / "adapter"
+    told = json.loads((folder / "adapter.json").read_text())
+    assert told["adapter"]["name"] == "lora"
+    assert told["base"] == fingerprint(load(base, device="cpu")[0])
+    assert load(ModelRef(path=base.path, adapter=str(folder)), device="cpu")
+    with pytest.raises(ModelError, match=r"an adapter of another base; expected base \w+; got base \w+; load the base"):
+        load(ModelRef(path=gpt2.path, adapter=str(folder)), device="cpu")
+    (folder / "adapter.json").write_text("{")
+    with pytest.raises(ModelError, match="a broken description"):
+        load(ModelRef(path=base.path, adapter=str(folder)), device="cpu")
+
+
+def test_a_fingerprint_is_of_the_weights_in_any_precision(base: ModelRef, gpt2: ModelRef) -> None:
+    network = load(base, device="cpu")[0]
+    found = fingerprint(network)
+    assert found == fingerprint(network.to(torch.bfloat16)) != fingerprint(load(gpt2, device="cpu")[0])
+    with torch.no_grad():
+        network.model.norm.weight[0] += 1
+    assert fingerprint(network) != found

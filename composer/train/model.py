@@ -50,7 +50,7 @@ def load(model: ModelRef, *, device: str, exact: bool = False, attention: str | 
         hint = "give a folder with config.json and safetensors, or a Hub id that can be reached"
         if attention is not None:
             hint += f"; or leave train.attention {attention} out"
-        raise ModelError(f"no model: {_first_line(error)}", where=WHERE, got=model.path, hint=hint) from None
+        raise ModelError(f"no model: {_line(error)}", where=WHERE, got=model.path, hint=hint) from None
     tokenizer = load_tokenizer(model.path, chat_template=model.chat_template)
     if model.adapter is not None:
         network = applied(network, Path(model.adapter))
@@ -146,7 +146,7 @@ def with_adapter(network: Any, folder: Path, *, trainable: bool = False) -> Any:
             warnings.filterwarnings("error", message=".*[Mm]issing adapter keys")
             return PeftModel.from_pretrained(network, str(folder), is_trainable=trainable)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, UserWarning, SafetensorError) as error:
-        raise ModelError(f"the adapter does not fit the model: {_first_line(error)}", got=str(folder)) from None
+        raise ModelError(f"the adapter does not fit the model: {_line(error)}", got=str(folder)) from None
 
 
 def linear_maps(network: Any) -> dict[str, Any]:
@@ -166,5 +166,6 @@ def wrapping() -> Iterator[None]:
         yield
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+def _line(error: Exception) -> str:
+    """Return the beginning of a message in one line; some of torch say what is wrong in their second."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -179,7 +179,10 @@ def _model(artifact: Artifact) -> list[Any]:
     states = ", ".join(f"{state} {n}" for state, n in looks.group_by("state", maintain_order=True).len().iter_rows())
     shown.append(table(f"Weights that moved, {stats['looks']} looks, {share:.0%} of the time", names, moved))
     dry = ", ".join(f"{each['domain']} after step {each['step']:,}" for each in stats["exhausted"])
-    return [*shown, Text(f"Looks by domain: {states}." + (f" Ran dry: {dry}." if dry else ""))]
+    how = artifact.manifest.spec["spec"].get("reference")
+    made = "" if how is None else f"{how['epochs']} epochs on {how['rows']} rows of each domain alone"
+    of = f" References: {'given by the recipe' if how.get('given') else made}." if how else ""
+    return [*shown, Text(f"Looks by domain: {states}.{of}" + (f" Ran dry: {dry}." if dry else ""))]
 
 
 def _reference(artifact: Artifact) -> list[Any]:

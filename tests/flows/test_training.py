@@ -43,6 +43,7 @@ def test_reference_losses_are_found_once_and_weights_move(done: Done, world: Pat
     assert sums.to_list() == pytest.approx([1] * len(sums))
     shown = "\n".join(str(each) for each in VIEWS["model"](made["train"]))
     assert "Looks by domain: held 3, updated" in shown
+    assert "References: 2 epochs on 8 rows of each domain alone." in shown
     assert VIEWS["reference"](made["reference"])
     assert draw(made["train"], tmp_path / "weights.png").stat().st_size > 10_000
     _, again = carried_out(done, world, "train.reference={epochs: 2, rows: 8}", "train.law.sigma=0.5")

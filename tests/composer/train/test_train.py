@@ -212,6 +212,7 @@ def test_how_fast_and_where_bear_no_identity() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch's compiler, of torch itself
 @pytest.mark.parametrize("fields", [{}, {"packing": 64}, {"adapter": "lora"}], ids=["padded", "packed", "lora"])
 def test_a_compiled_pass_trains_the_same(fields: Any, run: Run, tmp_path: Path) -> None:
     plain, compiled = run(tmp_path / "plain", **fields), run(tmp_path / "compiled", compile=True, **fields)

@@ -100,6 +100,10 @@ class Weighted:
         ``mixed``, or ``domain`` for steps of one domain, of which the domain is drawn and the size is that of all its rows.
     n_rows
         Rows of all steps, at most: the last step has what is left of them.
+    amount
+        Of all steps, in the mixture's unit, in the place of a number of rows: every step draws until its even part of it is
+        reached, at least one row, and leaves one for each step to come, so that the whole is met to within a row however the
+        weights move. Not for steps of one domain.
 
     Raises
     ------
@@ -120,6 +124,7 @@ class Weighted:
     def __init__(
         self, supply: Sequence[tuple[Sequence[Row], Iterable[int]]], *, weights: Iterable[float], size: int, n_steps: int,
         batches: Literal["mixed", "domain"] = "mixed", n_rows: int | None = None,
+        amount: int | None = None,
     ) -> None:  # fmt: skip
         if size < 1:
             raise InputError("a step without rows", where="size", expected="1 or more", got=size)
@@ -127,10 +132,12 @@ class Weighted:
         self._sums = [list(accumulate(map(int, sizes), initial=0)) for _, sizes in supply]
         self._draws, self._each = (1, size) if batches == "domain" else (size, 1)  # of a step, and rows of a draw
         self.n_steps, self._taken, self._n_rows = n_steps, 0, n_steps * size if n_rows is None else n_rows
-        self._left = self._n_rows
+        self._amount, self._drawn = None if batches == "domain" else amount, 0
+        self._left = self._n_rows = self._n_rows if self._amount is None else sum(map(len, self._rows))
         self._at, self._credit = [0] * len(supply), [0] * len(supply)
         self._exhausted = [(0, k) for k, rows in enumerate(self._rows) if not rows]
-        most = -(-sum(-(-len(rows) // self._each) for rows in self._rows) // self._draws)
+        draws = sum(-(-len(rows) // self._each) for rows in self._rows)
+        most = draws if self._amount is not None else -(-draws // self._draws)
         if n_steps > most:
             hint = "raise budget.max_repeats, give more data, or train for fewer steps"
             raise InputError("more steps than there are rows for", expected=f"at most {most}", got=n_steps, hint=hint)
@@ -173,9 +180,10 @@ class Weighted:
         """
         _check_left(self._taken, self.n_steps)
         rows: list[Row] = []
-        for _ in range(self._draws):
-            if self._share and self._left:
-                rows += self._draw()
+        draws = 0
+        while self._share and self._left and not self._is_full(draws):
+            rows += self._draw()
+            draws += 1
         if not rows:
             hint = "give a weight to the domains that have rows, raise budget.max_repeats, or train for fewer steps"
             raise InputError("no rows are left of the domains that have weight", where=f"step {self._taken}", hint=hint)
@@ -183,10 +191,10 @@ class Weighted:
         return rows
 
     def state(self) -> dict[str, Any]:
-        """Return the steps and rows taken, the weights, the credits, and what has run dry."""
+        """Return the steps and rows taken, how much that is, the weights, the credits, and what has run dry."""
         return {
-            "taken": self._taken, "at": list(self._at), "weights": list(self._weights), "credit": list(self._credit),
-            "exhausted": [list(event) for event in self._exhausted],
+            "taken": self._taken, "drawn": self._drawn, "at": list(self._at), "weights": list(self._weights),
+            "credit": list(self._credit), "exhausted": [list(event) for event in self._exhausted],
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -202,9 +210,15 @@ class Weighted:
         _check_fits(fits, state["at"], expected=f"rows taken of {there}")
         _check_fits(0 <= state["taken"] <= self.n_steps, state["taken"], expected=f"0 to {self.n_steps} steps")
         self._taken, self._at, self._credit = state["taken"], list(state["at"]), list(state["credit"])
-        self._left = self._n_rows - sum(self._at)
+        self._left, self._drawn = self._n_rows - sum(self._at), state["drawn"]
         self._exhausted = [(step, domain) for step, domain in state["exhausted"]]
         self.set_weights(state["weights"])
+
+    def _is_full(self, draws: int) -> bool:
+        if self._amount is None:
+            return draws == self._draws
+        reached = self._drawn * self.n_steps >= self._amount * (self._taken + 1)
+        return draws > 0 and (reached or self._left < self.n_steps - self._taken)
 
     def _draw(self) -> Sequence[Row]:
         credit = self._credit
@@ -213,6 +227,7 @@ class Weighted:
         end = self._at[k] = min(begin + min(self._each, self._left), len(rows))
         self._left -= end - begin
         n = sums[end] - sums[begin]
+        self._drawn += n
         for j, share in self._share.items():
             credit[j] += share * n
         credit[k] -= self._whole * n

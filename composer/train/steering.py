@@ -141,7 +141,7 @@ class Steering:
 def steer(
     items: Sequence[Row], measured: Sequence[Row], reader: Reader, *, spec: Train, moving: Moving
 ) -> Steering:  # fmt: skip
-    """Return the law at work on an order of a composition's rows and those of its reserve, of which as many as items are drawn.
+    """Return the law at work on an order of a composition's rows and those of its reserve, of which as much as items is drawn.
 
     Parameters
     ----------
@@ -166,6 +166,7 @@ def steer(
     order = Weighted(
         [_supply(domain, items, reader, unit=moving.unit) for domain in domains], weights=weights.tolist(),
         size=spec.batch_size, n_steps=math.ceil(len(items) / spec.batch_size), batches=spec.batches, n_rows=len(items),
+        amount=sum(_sizes(table[: len(items)], moving.unit)),
     )  # fmt: skip
     between = float(table["n_tokens"].to_numpy().mean()) * spec.batch_size * law.every
     looked_at = spec.held_out.chosen(measured, domains, tokens_between=between)
@@ -179,7 +180,11 @@ def _supply(domain: str, items: Sequence[Row], reader: Reader, *, unit: Unit) ->
     places = own["place"].to_list()
     begin = bisect_left(places, len(items))
     supply = Supply([items[i] for i in places[:begin]], places[begin:], reader)
-    return supply, [1] * len(places) if unit == "samples" else own[f"n_{unit}"].to_list()
+    return supply, _sizes(own, unit)
+
+
+def _sizes(table: pl.DataFrame, unit: Unit) -> list[int]:
+    return [1] * table.height if unit == "samples" else table[f"n_{unit}"].to_list()
 
 
 def _references(told: Mapping[str, float], domains: Sequence[str]) -> list[float]:

@@ -61,7 +61,9 @@ class Train(Spec):
 
     With a ``law`` the weights of domains move while training goes on: it looks at the losses of held-out rows (``held_out``),
     and each step's rows are drawn by the weights then in force, from the composition's rows and what it left in reserve. As
-    many rows are trained on as the composition has. ``reference`` says what the losses might come down to, for laws that ask.
+    much is trained on as the composition has, in its unit and to within a row: a step takes its even part of that, some
+    ``batch_size`` rows (with ``batches: domain`` rows are counted). ``reference`` says what the losses might come down to, for
+    laws that ask.
 
     ``processes`` train together, one per GPU or on the CPU, each on its part of every step's rows; ``shard`` lets each hold a
     part of parameters, gradients and moments only, which full fine-tuning alone can.

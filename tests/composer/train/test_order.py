@@ -9,50 +9,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from composer.encode import Encoding
 from composer.errors import FaultError, InputError
 from composer.train.batches import Row
-from composer.train.order import Order, Planned, Weighted
+from composer.train.order import Planned
 from composer.train.reweight import REWEIGHTING, Look
-
-few = settings(max_examples=50, deadline=None)
-ENCODING = Encoding((1, 2), (False, True))
-SIZES = st.lists(st.lists(st.integers(1, 300), max_size=25), min_size=1, max_size=6).filter(any)
-BATCHES = st.sampled_from(["mixed", "domain"])
-Supply = list[list[tuple[Row, int]]]
-
-
-def rows_of(sizes: list[list[int]]) -> Supply:
-    return [[(Row.of(f"{k}:{i}", k, ENCODING), n) for i, n in enumerate(of_domain)] for k, of_domain in enumerate(sizes)]
-
-
-def weighted(supply: Supply, **given: Any) -> Weighted:
-    return Weighted([([row for row, _ in of_domain], [n for _, n in of_domain]) for of_domain in supply], **given)
-
-
-def most_steps(supply: Supply, *, size: int, batches: str) -> int:
-    parts = [len(rows) for rows in supply] if batches == "domain" else [sum(map(len, supply))]
-    return sum(-(-n // size) for n in parts)
-
-
-def ids(steps: list[list[Row]]) -> list[list[str]]:
-    return [[row.sample_id for row in step] for step in steps]
-
-
-def weights_at(step: int, k: int, *, seed: int) -> list[float]:
-    return list(np.random.default_rng([seed, step]).dirichlet(np.ones(k)) + 1e-3)
-
-
-def everything(order: Order, *, k: int, seed: int | None = None) -> list[list[str]]:
-    out = []
-    for step in range(order.n_steps):
-        if seed is not None:
-            order.set_weights(weights_at(step, k, seed=seed))  # type: ignore[attr-defined]
-        out.append(order.take())
-    return ids(out)
+from tests.composer.train.drawing import (
+    BATCHES,
+    ENCODING,
+    SIZES,
+    everything,
+    few,
+    ids,
+    most_steps,
+    rows_of,
+    weighted,
+    weights_at,
+)
 
 
 @given(sizes=SIZES, size=st.integers(1, 9), batches=BATCHES, seed=st.integers(0, 99))
@@ -281,21 +256,3 @@ def test_the_state_of_another_order_is_refused(change: dict[str, Any]) -> None:
         order.restore({**order.state(), **change})
     with pytest.raises(FaultError, match="order: the state of another order; expected 0 to 0 steps; got 7"):
         Planned([]).restore({"taken": 7})
-
-
-@given(n_rows=st.integers(1, 60), size=st.integers(1, 9), batches=BATCHES, stop=st.integers(0, 60))
-@few
-def test_no_more_rows_are_drawn_than_are_wanted(n_rows: int, size: int, batches: Any, stop: int) -> None:
-    supply, n = rows_of([[5] * 40, [9] * 30, [2] * 50]), -(-n_rows // size)
-    given: dict[str, Any] = {"weights": [1, 2, 3], "size": size, "n_steps": n, "n_rows": n_rows, "batches": batches}
-    order, again = weighted(supply, **given), weighted(supply, **given)
-    steps = []
-    for step in range(n):
-        if step == stop:
-            again.restore(json.loads(json.dumps(order.state())))
-            order = again
-        steps.append(order.take())
-    assert [len(step) for step in steps[:-1]] == [size] * (n - 1) or batches == "domain"
-    taken = sum(map(len, steps))
-    assert taken == n_rows if batches == "mixed" else n_rows >= taken >= n
-    assert ids(steps) == everything(weighted(supply, **given), k=3)

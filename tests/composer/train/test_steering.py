@@ -83,12 +83,20 @@ def result(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256(path) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_weights_move_by_the_law_and_what_is_drawn_follows_them(steer: Steer, tmp_path: Path) -> None:
+def assert_as_much(stats: dict[str, Any], samples: pl.DataFrame) -> None:
+    """As many loss tokens are trained on as the first forty rows have, to within a row."""
+    n = int(samples.head(40)["n_loss_tokens"].sum())
+    assert 0 <= stats["n_loss_tokens"] - n < samples["n_loss_tokens"].to_numpy().max()
+
+
+def test_weights_move_by_the_law_and_what_is_drawn_follows_them(steer: Steer, samples: pl.DataFrame, tmp_path: Path) -> None:
     stats = steer(tmp_path)
     found, weights = looks(tmp_path), weights_of(tmp_path)
-    assert stats["samples"] == 40
+    assert_as_much(stats, samples)
     assert found["step"].unique(maintain_order=True).to_list() == [0, 2, 4, 6, 8, 10]
-    assert found["position"].unique(maintain_order=True).to_list() == [0, 8, 16, 24, 32, 40]
+    positions = found["position"].unique(maintain_order=True).to_list()
+    assert positions[0] == 0
+    assert positions[-1] == stats["samples"]
     assert weights.sum(axis=1) == pytest.approx(1)
     assert weights[0].tolist() == [0.5, 0.5]
     law = found.filter(domain="law")
@@ -168,7 +176,7 @@ def test_a_look_costs_no_more_than_it_may(steer: Steer, held_out: pl.DataFrame, 
     assert n_tokens(tmp_path / "some", share=1.0, rows=2) < n_tokens(tmp_path / "half", share=0.15) < whole
 
 
-def test_a_domain_that_runs_dry_is_said(steer: Steer, tmp_path: Path) -> None:
+def test_a_domain_that_runs_dry_is_said(steer: Steer, samples: pl.DataFrame, tmp_path: Path) -> None:
     said: list[str] = []
 
     class Listener(Silence):
@@ -181,7 +189,7 @@ def test_a_domain_that_runs_dry_is_said(steer: Steer, tmp_path: Path) -> None:
         stats = steer(tmp_path, law=law, reference=None, rows=60)  # thirty of each domain
     finally:
         listener.reset(token)
-    assert stats["samples"] == 40
+    assert_as_much(stats, samples)
     [event] = stats["exhausted"]
     assert event["domain"] == "law"
     assert f"step {event['step'] + 1}: no more rows of law; the others take its share" in said
@@ -262,7 +270,7 @@ def test_loggers_see_every_look_and_every_step(steer: Steer, monkeypatch: pytest
             (each["at"], key.partition("/")[2]): value
             for each in logged
             for key, value in each.items()
-            if key.startswith(f"{name}/")
+            if key.startswith(f"{name}/") and value > 0  # no part in a step is a share of zero, and no row of the trace
         }
         expected = {(step + 1, domain): value for step, domain, value in trace.select("step", "domain", column).iter_rows()}
         assert own == pytest.approx(expected)

@@ -142,6 +142,15 @@ class Recipe(Spec):
         return self
 
     @model_validator(mode="after")
+    def _adapter(self) -> Recipe:
+        if self.train is not None and not self.only:  # what is left out may well be named
+            try:
+                self.train.adapter.check(self.order)
+            except SpecError as error:
+                raise error.within("train.adapter") from None
+        return self
+
+    @model_validator(mode="after")
     def _names(self) -> Recipe:
         names = [source.name for source in self.sources]
         if twice := {name for name in names if names.count(name) > 1}:

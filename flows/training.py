@@ -52,6 +52,7 @@ def train(
     from composer.train import train as fit
 
     rows = tables.read(composition.file("composition.parquet"), tables.COMPOSITION).filter(pl.col("phase") == phase)
+    spec = spec.model_copy(update={"adapter": spec.adapter.among(rows["domain"].unique().to_list())})
     return fit(
         rows,
         samples_of(samples, "target", "replay"),

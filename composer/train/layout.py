@@ -103,6 +103,26 @@ def token_losses(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
     return torch.nn.functional.cross_entropy(logits.float(), following[places], reduction="none")
 
 
+def real_tokens(batch: Mapping[str, Tensor]) -> Tensor:
+    """Return which tokens of a batch are no padding, bool of the shape of ``input_ids``.
+
+    In bins the padding has position 0 with no position 1 behind it; a row's first token has one, for no row that is trained on
+    or looked at is shorter than two tokens.
+
+    Examples
+    --------
+    >>> import torch
+    >>> real_tokens({"position_ids": torch.tensor([[0, 1, 2, 0, 1, 0, 0]])}).tolist()
+    [[True, True, True, True, True, False, False]]
+    """
+    import torch
+
+    if "attention_mask" in batch:
+        return batch["attention_mask"].bool()
+    positions = batch["position_ids"]
+    return (positions > 0) | (torch.nn.functional.pad(positions[:, 1:], (0, 1)) == 1)
+
+
 def domain_of_tokens(batch: Mapping[str, Tensor]) -> NDArray[np.int64]:
     """Return the domain's number of every trained token of a batch, in the order of :func:`token_losses`."""
     trained = batch["labels"][:, 1:] != IGNORED

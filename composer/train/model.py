@@ -82,12 +82,16 @@ def applied(network: Any, folder: Path) -> Any:
 
     told: dict[str, Any] = {"adapter": {"name": "lora"}, "base": None}
     if (folder / DESCRIBED).is_file():
-        try:
-            told = json.loads((folder / DESCRIBED).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ModelError(f"a broken description: {error}", where=str(folder / DESCRIBED), hint="train it again") from None
+        told = _described(folder)
     check_base(network, folder, told["base"])
     return member(told["adapter"], ADAPTERS, kind="adapter").apply(network, folder)
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / DESCRIBED).read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ModelError(f"a broken description: {error}", where=str(folder / DESCRIBED), hint="train it again") from None
 
 
 def check_base(network: Any, folder: Path, base: str | None) -> None:
@@ -139,6 +143,8 @@ def with_adapter(network: Any, folder: Path, *, trainable: bool = False) -> Any:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / name).is_file():
             hint = "full fine-tuning leaves a model/, lora an adapter/"
+            if (folder / DESCRIBED).is_file():
+                hint = f"it is of the method {_described(folder)['adapter']['name']}, which peft does not know"
             raise ModelError("no adapter in the folder", expected=name, got=str(folder), hint=hint)
     try:
         with wrapping():

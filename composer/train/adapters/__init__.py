@@ -36,6 +36,19 @@ class Adapter(Spec):
     reference: ClassVar[str]
     summary: ClassVar[str]
 
+    def check(self, domains: Sequence[str]) -> None:
+        """Refuse settings that do not fit the domains of an experiment.
+
+        Raises
+        ------
+        SpecError
+            Where they name what is none of the domains.
+        """
+
+    def among(self, domains: Sequence[str]) -> Adapter:  # noqa: ARG002
+        """Return the method as it is for one training of an experiment, which has only these of its domains."""
+        return self
+
     @abstractmethod
     def attach(
         self, model: Any, *, previous: Path | None, seed: int, domains: Sequence[str] = (),
@@ -105,8 +118,10 @@ class Adapter(Spec):
 # The members stand on the base above.
 from composer.train.adapters.full import Full  # noqa: E402
 from composer.train.adapters.lora import Lora  # noqa: E402
+from composer.train.adapters.loramoe import LoraMoe  # noqa: E402
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "full": Full,
     "lora": Lora,
+    "loramoe": LoraMoe,
 }

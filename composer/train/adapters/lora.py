@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from composer.errors import SpecError, nearest
+from composer.errors import SpecError
 from composer.spec import seed_of
 from composer.train.adapters import Adapter
 from composer.train.model import linear_maps, with_adapter, wrapping
+from composer.train.targets import named
 
 
 class Lora(Adapter):
@@ -81,15 +82,7 @@ class Lora(Adapter):
     def _chosen(self, linear: dict[str, Any]) -> set[str]:
         if isinstance(self.targets, str):
             return set(linear)
-        chosen: set[str] = set()
-        for target in self.targets:
-            found = {name for name in linear if f".{name}".endswith(f".{target}")}
-            if not found:
-                known = {name.rsplit(".", 1)[-1] for name in linear}
-                hint = nearest(target, known) + "; targets may be all-linear"
-                raise SpecError("no such module", where="targets", expected=", ".join(sorted(known)), got=target, hint=hint)
-            chosen |= found
-        return chosen
+        return set(named(linear, self.targets, also="all-linear"))
 
     def _same(self, model: Any, chosen: set[str]) -> Any:
         """Return the continued model if its updates have the shape and the places that this spec asks for."""

@@ -87,6 +87,7 @@ class Experts(nn.Module):
             hint = "lower rank, or leave the map out of targets"
             raise SpecError(f"a rank above that of {name or 'the map'}", where="rank", expected=f"at most {min(n_in, n_out)}",
                             got=rank, hint=hint)  # fmt: skip
+        self.train(base.training)
         self.base = base.requires_grad_(False)
         self.n_experts, self.rank, self.scale, self.dropout = n_experts, rank, alpha / rank, dropout
         self.name, self.sink = name, sink or Sink()

@@ -24,6 +24,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / name).is_file():
+            _refuse_ours(folder)
             raise ModelError(f"no adapter: there is no {name}", where=str(folder), expected="a folder written by peft")
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
@@ -36,3 +37,11 @@ def describe(folder: Path) -> dict[str, Any]:
         hint = "use the engine hf, or merge the adapter into the model"
         raise ModelError("vLLM does not score with an adapter on lm_head", where=str(folder), hint=hint)
     return {"path": str(folder), "rank": rank, "modules": modules}
+
+
+def _refuse_ours(folder: Path) -> None:
+    """Say of an adapter that only our code can use which method it is of."""
+    described = folder / "adapter.json"
+    if described.is_file():
+        method = json.loads(described.read_text(encoding="utf-8"))["adapter"]["name"]
+        raise ModelError(f"vLLM knows no adapter of the method {method}", where=str(folder), hint="use the engine hf")

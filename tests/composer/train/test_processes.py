@@ -30,6 +30,7 @@ Run = Callable[..., dict[str, Any]]
 
 ONE = {"batch_size": 7, "micro_batch": 3, "weight_decay": 0.1, "threads": 1, "device": "cpu", "checkpoint_every": 2}
 DROPPING = {"adapter": {"name": "lora", "rank": 4, "dropout": 0.2}, "learning_rate": 3e-3}
+MOE = {"name": "loramoe", "n_experts": 4, "rank": 2, "dropout": 0, "beta": 1, "knowledge": ["law"]}
 SETTINGS: dict[str, dict[str, Any]] = {
     "full": {},  # four rows and three, in micro-batches of three: one process has one more than the other
     "single": {"batch_size": 1},  # the second process never has a row
@@ -37,6 +38,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "shard": {"shard": True},
     "tied": {"shard": True},  # GPT-2 reads and writes tokens with one matrix
     "dropping": DROPPING,
+    "experts": {"adapter": MOE, "learning_rate": 3e-3, "batch_size": 2, "micro_batch": 1},  # their term is a micro-batch's
+    "checkpointing": {"adapter": MOE, "learning_rate": 3e-3, "batch_size": 2, "micro_batch": 1, "gradient_checkpointing": True},
 }
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2")
 
@@ -163,7 +166,7 @@ def assert_same(one: Path, two: Path, *, losses: float, weights: float) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["full", "single", "lora", "shard", "tied"])
+@pytest.mark.parametrize("name", ["full", "single", "lora", "shard", "tied", "experts", "checkpointing"])
 def test_two_processes_train_as_one(
     name: str, run: Run, samples: pl.DataFrame, base: ModelRef, tied: ModelRef, pairs: dict[str, Path], tmp_path: Path
 ) -> None:  # fmt: skip

@@ -89,6 +89,14 @@ WEIGHTS: Schema = {
     "state": pl.String,
     "told": pl.List(pl.Struct({"name": pl.String, "value": pl.Float64})),  # what the law made of the losses
 }
+ROUTING: Schema = {
+    "map": pl.String,  # path of the linear map that has the experts
+    "domain": pl.String,
+    "expert": pl.UInt32,
+    "type": pl.String,  # knowledge or task
+    "share": pl.Float64,  # mean over the tokens that training read; they sum to 1 over the experts
+    "n_tokens": pl.UInt64,
+}
 EVALUATION: Schema = {
     "domain": pl.String,
     "sample_id": pl.String,

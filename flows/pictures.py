@@ -3,7 +3,8 @@
 similarity  a heat map in which near domains stand side by side
 clusters    the map of the instructions, every cluster in a colour of its own, the largest by name
 schedule    how much of every phase is new and how much of what comes back
-model       the weights that moved while it was trained, and the held-out losses that moved them
+model       the weights that moved while it was trained, and the held-out losses that moved them; where none
+            moved, which experts its domains went to
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from composer.artifact import Artifact
 from composer.errors import InputError
+from flows.routing_views import FILE, draw_routing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -136,7 +138,9 @@ def _model(artifact: Artifact, figure: Figure) -> None:
     from matplotlib import colormaps
 
     if "weights.parquet" not in artifact.manifest.files:
-        hint = "train with a law: train.law={name: potential, ...}"
+        if FILE in artifact.manifest.files:
+            return draw_routing(artifact, figure)
+        hint = "train with a law: train.law={name: potential, ...}, or with experts: train.adapter={name: loramoe, ...}"
         raise InputError("no weights moved in this training", got=f"model/{artifact.key}", hint=hint)
     looks = pl.read_parquet(artifact.file("weights.parquet"))
     figure.set_size_inches(9, 6)
@@ -154,6 +158,7 @@ def _model(artifact: Artifact, figure: Figure) -> None:
     above.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
     dotted = "; dotted: reference losses" if looks["reference_nats"].is_not_null().any() else ""
     above.set_title(f"Domain weights and the losses that moved them{dotted}")
+    return None
 
 
 PICTURES: Mapping[str, Callable[[Artifact, Any], None]] = {

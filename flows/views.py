@@ -12,6 +12,7 @@ from rich.text import Text
 from composer.artifact import Artifact, Store
 from flows.instruction_views import INSTRUCTION_VIEWS
 from flows.plan import Plan, Step
+from flows.routing_views import routing_view
 from flows.screen import LONG, err, number, out, table
 
 COUNTS = ("rows", "tokens", "loss_tokens")
@@ -168,6 +169,7 @@ def _model(artifact: Artifact) -> list[Any]:
     rows = [(domain, told["n_loss_tokens"], told["loss_nats"]) for domain, told in stats["domains"].items()]
     title = f"Training: {stats['steps']:,} steps, loss {stats['loss_first']:.3f} to {stats['loss_last']:.3f} nats per token"
     shown: list[Any] = [table(title, ("domain", "loss tokens", "mean loss"), rows)]
+    shown += routing_view(artifact)
     if "looks" not in stats:
         return shown
     looks = pl.read_parquet(artifact.file("weights.parquet"))

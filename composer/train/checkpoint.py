@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NAME = "checkpoint-"
 WEIGHTS, OPTIMIZER, CHANCE = "weights.safetensors", "optimizer.safetensors", "chance.safetensors"
+SEEN = "adapter/"  # before the names of what the adapter saw
 STATE, TRAINER = "state.json", "trainer_state.json"  # the second is the Trainer's own name
 
 
@@ -55,7 +56,7 @@ def write(trainer: ComposerTrainer, folder: Path) -> None:
     tensors = {
         WEIGHTS: {name: shards.whole(parameter) for name, parameter in _moving(trainer).items()},
         OPTIMIZER: {f"{i}/{k}": shards.whole(v) for i, state in moments["state"].items() for k, v in state.items()},
-        CHANCE: _chance(trainer) | _account(trainer),
+        CHANCE: _chance(trainer) | _account(trainer) | _seen(trainer),
     }
     if not trainer.args.should_save:
         return
@@ -113,6 +114,10 @@ def restore_weights(trainer: ComposerTrainer, folder: Path) -> None:
         for name, parameter in moving.items():
             parameter.copy_(_as(found[name], parameter))
     trainer.adapter.after_step(trainer.accelerator.unwrap_model(trainer.model))  # what follows from them follows again
+    for name, value in trainer.adapter.account(trainer.accelerator.unwrap_model(trainer.model)).items():
+        value.zero_()
+        if shards.first():  # which goes on with the sum of all
+            value.copy_(account[f"{SEEN}{name}"])
     columns = (account[name].numpy() for name in ("rows", "tokens", "losses", "counts"))
     taken = [Step(int(n), int(tokens), losses, counts) for n, tokens, losses, counts in zip(*columns, strict=True)]
     trainer.go_on_from(kept["standing"], taken)
@@ -183,6 +188,11 @@ def _account(trainer: ComposerTrainer) -> dict[str, Tensor]:
         "losses": torch.tensor(np.array([step.losses for step in taken])),
         "counts": torch.tensor(np.array([step.counts for step in taken])),
     }
+
+
+def _seen(trainer: ComposerTrainer) -> dict[str, Tensor]:
+    account = trainer.adapter.account(trainer.accelerator.unwrap_model(trainer.model))
+    return {f"{SEEN}{name}": shards.summed(value) for name, value in account.items()}
 
 
 def _to_disk(path: Path) -> None:

@@ -62,6 +62,16 @@ def of_every(value: Tensor, *, device: Any) -> list[Tensor]:
     return [each.to(value.device) for each in found]
 
 
+def summed(value: Tensor) -> Tensor:
+    """Return the sum of a tensor over the processes, in every one of them."""
+    import torch
+
+    total = value.clone()
+    if together():
+        torch.distributed.all_reduce(total)
+    return total
+
+
 def evened(parts: Sequence[Mapping[str, Tensor]], *, device: Any) -> Iterator[tuple[Mapping[str, Tensor], bool]]:
     """Yield a process's micro-batches and whether each is its last, as many in every process.
 

@@ -29,7 +29,7 @@ from composer.train.model import describe, fingerprint, load
 from composer.train.order import Order, Planned
 from composer.train.reference import ReferenceLosses
 from composer.train.reweight import REWEIGHTING, Reweighting
-from composer.train.shards import first, gather, rank
+from composer.train.shards import first, gather, rank, summed
 from composer.train.steering import Moving, Steering, steer
 from composer.train.trace import sums_of, trace_of
 from composer.types import LossOn, ModelRef
@@ -205,9 +205,13 @@ def train(
         n_parameters = sum(parameter.numel() for parameter in adapter.state(network).values())
         taken = fit(network, order, domains, spec=spec, device=device, seed=seed, folder=folder, watch=steering)
         gather(network)
+        seen = {name: summed(value) for name, value in adapter.account(network).items()}
+        for name, value in adapter.account(network).items():
+            value.copy_(seen[name])
         _check_weights(adapter, network)
         if first():
             adapter.save(network, tokenizer, folder)
+            adapter.keep(network, domains, folder)
             if adapter.needs_base:
                 describe(folder / adapter.where, adapter, base)
     return _kept(taken, domains, n_parameters, steering, spec=spec, folder=folder)

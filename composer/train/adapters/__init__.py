@@ -110,6 +110,16 @@ class Adapter(Spec):
     def after_step(self, model: Any) -> None:
         """Change parameters once the optimiser has moved them."""
 
+    def account(self, model: Any) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return by name what this process has seen of the training so far, as tensors that are sums and go on growing.
+
+        Checkpoints keep them, and they are summed up over the processes.
+        """
+        return {}
+
+    def keep(self, model: Any, domains: Sequence[str], folder: Path) -> None:
+        """Write beside the trained weights what was seen of the training."""
+
     def state(self, model: Any) -> dict[str, Tensor]:
         """Return by name exactly the parameters that training moves."""
         return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -105,7 +105,7 @@ class LoraMoe(Adapter):
             placed.read(model, previous / self.where)
         if domains:
             types = [domain in self.knowledge for domain in domains]
-            model.experts.domain_types = torch.tensor(types)
+            model.experts.know(types)
             if self.beta and self.delta and len(set(types)) < 2:
                 say("all domains are of one type: adapter.knowledge separates nothing, beta keeps experts at work all the same")
         return model
@@ -121,17 +121,30 @@ class LoraMoe(Adapter):
         return self.model_copy(update={"knowledge": tuple(name for name in self.knowledge if name in domains)})
 
     def before_forward(self, model: Any, batch: Mapping[str, Tensor]) -> None:
-        """Let the experts show their loads in training, where there is something to balance."""
-        model.experts.before(batch, seen=bool(model.training and self.beta and model.experts.domain_types is not None))
+        """Let the experts show their loads in training."""
+        model.experts.before(batch, seen=model.training and model.experts.domain_types is not None)
 
     def extra_loss(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor | None:
         """Return ``beta`` times how uneven the loads of the rows are, averaged over the maps."""
         load = model.experts.loads()
-        if load is None:
+        if load is None or not self.beta:
             return None
         how: dict[str, Any] = {"delta": self.delta, "own_group": self.own_group, "form": self.form}
         found: Tensor = self.beta * model.experts.uneven(load, batch["domain"], **how)
         return found
+
+    def account(self, model: Any) -> dict[str, Tensor]:
+        """Return the sums of the shares by map, domain and expert, and how many tokens of each domain they are of."""
+        placed = model.experts
+        return {} if placed.sums is None else {"sums": placed.sums, "n_tokens": placed.n_tokens}
+
+    def keep(self, model: Any, domains: Sequence[str], folder: Path) -> None:
+        """Write ROUTING: which share of a domain's tokens every expert had, map by map, over all of training."""
+        from composer.tables import ROUTING, write
+        from composer.train.moe.routing import routing
+
+        types = [KNOWLEDGE if each else TASK for each in self.types]
+        write(routing(model.experts, domains, types), folder / "routing.parquet", ROUTING)
 
     def save(self, model: Any, tokenizer: Any, folder: Path) -> None:  # noqa: ARG002
         """Write the experts and routers, and what they were made with."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from composer.errors import ModelError
 from composer.fingerprint import write_json
-from composer.train.layout import real_tokens
+from composer.train.layout import IGNORED, real_tokens
 from composer.train.model import linear_maps
 from composer.train.moe.balance import Form, OwnGroup, balance, importance, loads
 from composer.train.moe.layer import Experts, Sink
@@ -33,7 +33,8 @@ class Placed:
     """What a model's experts share, kept on the model as ``experts``.
 
     ``domain_types`` says of every domain whether it is of knowledge, bool (domains,), ``expert_types`` the same of the experts;
-    the first is absent where nothing is known of the domains. ``batch`` is the one that goes through the model.
+    the first is absent where nothing is known of the domains. ``batch`` is the one that goes through the model;
+    ``sums`` are those of the shares over a domain's tokens, float64 (maps, domains, experts), ``n_tokens`` their number.
     """
 
     maps: tuple[str, ...]
@@ -41,6 +42,14 @@ class Placed:
     expert_types: Tensor
     domain_types: Tensor | None = None
     batch: Mapping[str, Tensor] | None = None
+    sums: Tensor | None = None
+    n_tokens: Tensor | None = None
+
+    def know(self, domain_types: Sequence[bool]) -> None:
+        """Learn of every domain whether it is of knowledge, and begin to count what it gives to which expert."""
+        self.domain_types = torch.tensor(domain_types)
+        self.sums = torch.zeros(len(self.maps), len(domain_types), len(self.expert_types), dtype=torch.float64)
+        self.n_tokens = torch.zeros(len(domain_types), dtype=torch.float64)
 
     def before(self, batch: Mapping[str, Tensor], *, seen: bool) -> None:
         """Take the shares of the coming pass, if they are to be seen."""
@@ -52,7 +61,26 @@ class Placed:
         taken, batch, self.batch = self.sink.emptied(anew=False), self.batch, None
         if batch is None or not taken:
             return None
-        return loads(torch.stack(list(taken.values())), real_tokens(batch))
+        real = real_tokens(batch)
+        found = loads(torch.stack([taken[path] for path in self.maps]), real)
+        self._count(found.detach(), real, batch)
+        return found
+
+    def _count(self, load: Tensor, real: Tensor, batch: Mapping[str, Tensor]) -> None:
+        """Add to the sums what the rows gave that are trained on."""
+        assert self.sums is not None
+        assert self.n_tokens is not None
+        self.sums, self.n_tokens = self.sums.to(load.device), self.n_tokens.to(load.device)
+        n = (real.sum(1) * (batch["labels"] != IGNORED).any(1)).double()
+        of = torch.nn.functional.one_hot(batch["domain"], len(self.n_tokens)).double() * n[:, None]  # (rows, domains)
+        self.sums += torch.einsum("md,lmn->ldn", of, load.double())
+        self.n_tokens += of.sum(0)
+
+    def shares(self) -> Tensor:
+        """Return the mean shares over the tokens of a domain, float64 (maps, domains, experts)."""
+        assert self.sums is not None
+        assert self.n_tokens is not None
+        return self.sums / self.n_tokens[None, :, None]
 
     def uneven(self, load: Tensor, domain: Tensor, *, delta: float, own_group: OwnGroup, form: Form) -> Tensor:
         """Return how uneven the loads are of rows of these domains, int64 (rows,)."""

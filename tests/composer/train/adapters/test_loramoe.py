@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from composer.encode import Encoding
+from composer.encode import Encoding, encode
 from composer.errors import ModelError, SpecError
 from composer.fingerprint import sha256
 from composer.progress import Silence, listener
+from composer.tables import ROUTING, read
 from composer.train import Moving, Train, train
 from composer.train.adapters.lora import Lora
 from composer.train.adapters.loramoe import LoraMoe
@@ -148,10 +149,12 @@ def test_the_term_moves_routers_and_what_lies_below_only() -> None:
 def test_outside_training_nothing_is_taken_and_nothing_is_left() -> None:
     adapter, batch = LoraMoe(knowledge=("law",)), padded(rows(9, 5))
     model = adapter.attach(network("llama"), previous=None, seed=1, domains=DOMAINS)
-    for other in (model, LoraMoe(beta=0).attach(network("llama"), previous=None, seed=1, domains=DOMAINS).train()):
-        LoraMoe(beta=0 if other.training else 0.1).before_forward(other, batch)
+    off = LoraMoe(beta=0)
+    for each, other in ((adapter, model), (off, off.attach(network("llama"), previous=None, seed=1, domains=DOMAINS).train())):
+        each.before_forward(other, batch)
         token_losses(other, batch)
-        assert adapter.extra_loss(other, batch) is None
+        assert each.extra_loss(other, batch) is None
+        assert not other.experts.sink.taken
     term(adapter, model.train(), batch)
     assert (model.experts.batch, model.experts.sink.taken, model.experts.sink.open) == (None, {}, False)
     token_losses(model, batch)
@@ -243,6 +246,40 @@ def trained(tmp_path_factory: pytest.TempPathFactory, samples: pl.DataFrame, com
     spec = Train(**FAST, batch_size=8, threads=1, device="cpu")
     train(composed(samples.head(32)), samples, model=base, start=None, spec=spec, max_length=64, seed=7, folder=folder)
     return folder
+
+
+def test_routing_is_kept_by_map_domain_and_expert(trained: Path, samples: pl.DataFrame) -> None:
+    """A model whose weights do not move gives the shares that its routers give, whatever the layout."""
+    found = read(trained / "routing.parquet", ROUTING)
+    assert found.select("map", "domain", "expert").is_unique().all()
+    assert found.height == 6 * 2 * 4
+    sums = found.group_by("map", "domain").agg(pl.col("share").sum(), pl.col("n_tokens").first())
+    assert sums["share"].to_list() == pytest.approx([1] * 12)
+    n_tokens = dict(samples.head(32).group_by("domain").agg(pl.col("n_tokens").sum()).iter_rows())
+    assert {domain: n for _, domain, _, n in sums.iter_rows()} == n_tokens
+    assert (
+        found.group_by("expert").agg(pl.col("type").first()).sort("expert")["type"].to_list()
+        == ["knowledge"] * 2 + ["task"] * 2
+    )
+
+
+def test_routing_is_that_of_the_routers(run: Run, samples: pl.DataFrame, base: ModelRef, tmp_path: Path) -> None:
+    """Of a training that moves nothing, in whatever layout, and with the term or without."""
+    given, tables = {"learning_rate": 0.0, "rows": samples.head(16), "batch_size": 5}, []
+    for i, fields in enumerate(({}, {"packing": 64, "micro_batch": 1}, {"adapter": {**MOE, "beta": 0}, "micro_batch": 2})):
+        run(tmp_path / str(i), **{**given, "adapter": MOE, **fields})
+        tables.append(read(tmp_path / str(i) / "routing.parquet", ROUTING))
+    for table in tables[1:]:
+        torch.testing.assert_close(table["share"].to_torch(), tables[0]["share"].to_torch(), atol=1e-6, rtol=0)
+    model, tokenizer = load(ModelRef(path=base.path, adapter=str(tmp_path / "0/adapter")), device="cpu")
+    model.experts.sink.emptied(anew=True)
+    law = encode(tokenizer, samples.head(16).filter(domain="law")["messages"].to_list(), max_length=64)
+    path, sums = "model.layers.1.mlp.up_proj", torch.zeros(4)
+    for row in law:
+        model(torch.tensor([row.ids]))  # type: ignore[union-attr]
+        sums += model.experts.sink.taken[path].detach().sum((0, 1))
+    own = tables[0].filter(map=path, domain="law")
+    torch.testing.assert_close(own["share"].to_torch().float(), sums / sums.sum())
 
 
 def test_the_folder_holds_weights_and_settings(trained: Path) -> None:

@@ -7,10 +7,22 @@ parameters move and how they are saved; `pretrain` makes a base model of known m
 from __future__ import annotations
 
 from composer.train.adapters import ADAPTERS, Adapter
+from composer.train.calibrate import calibrate
 from composer.train.pretrain import Base, pretrain
 from composer.train.reference import reference_losses
 from composer.train.reweight import REWEIGHTING
 from composer.train.steering import Moving
 from composer.train.train import Train, train
 
-__all__ = ["ADAPTERS", "REWEIGHTING", "Adapter", "Base", "Moving", "Train", "pretrain", "reference_losses", "train"]
+__all__ = [
+    "ADAPTERS",
+    "REWEIGHTING",
+    "Adapter",
+    "Base",
+    "Moving",
+    "Train",
+    "calibrate",
+    "pretrain",
+    "reference_losses",
+    "train",
+]

@@ -189,7 +189,7 @@ def train(
         )
         whole = composition if moving is None else pl.concat([composition, moving.reserve])
         reader = Reader(whole, samples, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
-        _check_lengths(zip(reader.table["sample_id"], reader.table["n_tokens"], strict=True), network, packing=spec.packing)
+        check_lengths(zip(reader.table["sample_id"], reader.table["n_tokens"], strict=True), network, packing=spec.packing)
         items, domains = reader.read(range(composition.height)), reader.domains
         if spec.packing is not None:
             check_isolation(network, micro_batch=spec.micro_batch)
@@ -197,7 +197,7 @@ def train(
         steering: Steering | None = None
         if moving is not None:
             measured = held_out_rows(moving.held_out, domains, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
-            _check_lengths(((row.sample_id, row.n_tokens) for row in measured), network, packing=spec.packing)
+            check_lengths(((row.sample_id, row.n_tokens) for row in measured), network, packing=spec.packing)
             steering = steer(items, measured, reader, spec=spec, moving=moving)
             order = steering.order
         base = fingerprint(network) if adapter.needs_base and first() else ""
@@ -261,7 +261,16 @@ def _origin(adapter: Adapter, *, model: ModelRef, start: Path | None) -> ModelRe
     return model if start is None else ModelRef(path=str(start / adapter.where), chat_template=model.chat_template)
 
 
-def _check_lengths(lengths: Iterable[tuple[str, int]], network: Any, *, packing: int | None) -> None:
+def check_lengths(lengths: Iterable[tuple[str, int]], network: Any, *, packing: int | None) -> None:
+    """Refuse samples, given with their numbers of tokens, that are longer than the model can read, or than a bin.
+
+    Raises
+    ------
+    InputError
+        For one longer than the model can read.
+    SpecError
+        For one longer than a bin.
+    """
     most = getattr(network.config, "max_position_embeddings", None)
     longest, n = max(lengths, key=lambda each: each[1], default=("", 0))
     got = f"{n} in sample {longest}"

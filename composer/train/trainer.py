@@ -87,7 +87,7 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
             model=model, args=args, train_dataset=numbers, data_collator=_number, callbacks=[_AfterStep(adapter, shown)]
         )
         self.remove_callback(PrinterCallback)  # standard output belongs to whoever runs the pipeline
-        if shards.is_shared_out(model):
+        if shards.is_shared_out(model) or adapter.exchanges:
             self.is_distributed_loading_by_transformers = True  # the Trainer's word for: do not wrap it in DDP
         self.order, self.watch, self.domains, self.adapter = order, watch, domains, adapter
         self.micro_batch, self.packing = micro_batch, packing

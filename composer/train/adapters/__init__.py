@@ -25,7 +25,8 @@ class Adapter(Spec):
     """The base of every adapter; its fields are the method's settings.
 
     ``where`` is the subfolder of a trained artifact that it writes, and ``needs_base`` says whether that subfolder is of use
-    only on top of the base model. ``needs`` names what must be made before: ``mask`` or ``experts``.
+    only on top of the base model. ``needs`` names what must be made before: ``mask`` or ``experts``. One that ``exchanges``
+    brings the gradients of several processes together itself, in ``after_backward``; otherwise the trainer does.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Adapter(Spec):
     where: ClassVar[str]
     needs_base: ClassVar[bool]
     needs: ClassVar[tuple[str, ...]] = ()
+    exchanges: ClassVar[bool] = False
     reference: ClassVar[str]
     summary: ClassVar[str]
 
@@ -129,9 +131,11 @@ class Adapter(Spec):
 from composer.train.adapters.full import Full  # noqa: E402
 from composer.train.adapters.lora import Lora  # noqa: E402
 from composer.train.adapters.loramoe import LoraMoe  # noqa: E402
+from composer.train.adapters.lota import Lota  # noqa: E402
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "full": Full,
     "lora": Lora,
     "loramoe": LoraMoe,
+    "lota": Lota,
 }

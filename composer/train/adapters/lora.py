@@ -11,8 +11,7 @@ from pydantic import Field
 from composer.errors import SpecError
 from composer.spec import seed_of
 from composer.train.adapters import Adapter
-from composer.train.model import linear_maps, with_adapter, wrapping
-from composer.train.targets import named
+from composer.train.model import chosen, linear_maps, with_adapter, wrapping
 
 
 class Lora(Adapter):
@@ -43,13 +42,13 @@ class Lora(Adapter):
         from transformers.pytorch_utils import Conv1D
 
         linear = linear_maps(model)
-        chosen = self._chosen(linear)
+        places = chosen(linear, self.targets)
         if previous is not None:
-            return self._same(with_adapter(model, previous / self.where, trainable=True), chosen)
+            return self._same(with_adapter(model, previous / self.where, trainable=True), places)
         config = LoraConfig(
             r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, task_type="CAUSAL_LM",
             target_modules=self.targets if isinstance(self.targets, str) else list(self.targets),
-            fan_in_fan_out=any(isinstance(linear[name], Conv1D) for name in chosen),  # GPT-2 stores W transposed
+            fan_in_fan_out=any(isinstance(linear[name], Conv1D) for name in places),  # GPT-2 stores W transposed
         )  # fmt: skip
         with wrapping(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed_of(seed, "lora"))
@@ -79,16 +78,11 @@ class Lora(Adapter):
         """Return the base with the updates merged into its weights."""
         return with_adapter(network, folder).merge_and_unload()
 
-    def _chosen(self, linear: dict[str, Any]) -> set[str]:
-        if isinstance(self.targets, str):
-            return set(linear)
-        return set(named(linear, self.targets, also="all-linear"))
-
-    def _same(self, model: Any, chosen: set[str]) -> Any:
+    def _same(self, model: Any, places: set[str]) -> Any:
         """Return the continued model if its updates have the shape and the places that this spec asks for."""
         config = model.peft_config["default"]
         has = {name.removeprefix("base_model.model.") for name, module in model.named_modules() if hasattr(module, "lora_A")}
-        ours = {"rank": self.rank, "alpha": self.alpha, "dropout": self.dropout, "targets": sorted(chosen)}
+        ours = {"rank": self.rank, "alpha": self.alpha, "dropout": self.dropout, "targets": sorted(places)}
         theirs = {"rank": config.r, "alpha": config.lora_alpha, "dropout": config.lora_dropout, "targets": sorted(has)}
         for field, value in theirs.items():
             if ours[field] != value:

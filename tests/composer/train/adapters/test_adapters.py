@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from composer.errors import ModelError, SpecError
 from composer.train import ADAPTERS, Adapter
 from composer.train.adapters.lora import Lora
 from composer.train.model import load
+from composer.train.sparse.mask import extract_mask, maskable
 from composer.types import ModelRef
 
 IDS = torch.arange(5, 69).reshape(4, 16)
@@ -32,7 +34,23 @@ def adapter(request: pytest.FixtureRequest) -> Adapter:
 def attached(adapter: Adapter, origin: ModelRef, *, previous: Path | None = None, seed: int = 3) -> Any:
     if previous is not None and not adapter.needs_base:
         origin = ModelRef(path=str(previous / adapter.where))
-    return adapter.attach(load(origin, device="cpu")[0], previous=previous, seed=seed)
+    network = load(origin, device="cpu")[0]
+    with TemporaryDirectory() as folder:
+        given = {name: made(name, network, Path(folder)) for name in adapter.needs} if previous is None else {}
+        return adapter.attach(network, previous=previous, seed=seed, given=given)
+
+
+def made(name: str, network: Any, folder: Path) -> Path:
+    """The folder of what an adapter needs: a mask by the size of the weights."""
+    assert name == "mask"
+    extract_mask(maskable(network), 0.7).save(folder / "mask.safetensors")
+    return folder
+
+
+def following(model: Any, before: dict[str, torch.Tensor]) -> set[int]:
+    """Weights that follow from what moves: those of which it holds entries."""
+    kept = getattr(model, "lota", ())
+    return {entries.weight.data_ptr() for entries in kept} & {model.state_dict()[name].data_ptr() for name in before}
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -75,7 +93,9 @@ def test_only_what_state_names_moves_and_all_of_it(adapter: Adapter, origin: Mod
     model, before, _ = moved(adapter, origin)
     after = model.state_dict()
     changed = {after[name].data_ptr() for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {tensor.data_ptr() for tensor in adapter.state(model).values()}  # tied weights have several names
+    assert changed - following(model, before) == {
+        tensor.data_ptr() for tensor in adapter.state(model).values()
+    }  # tied weights have several names
 
 
 def test_loss_falls(adapter: Adapter, origin: ModelRef) -> None:
@@ -93,7 +113,7 @@ def test_save_and_load_round_trip_exactly(adapter: Adapter, origin: ModelRef, tm
     assert all(torch.equal(state[name], state_again[name]) for name in state)
     assert torch.equal(logits(model), logits(again))
     weights = [path.suffix for path in (tmp_path / adapter.where).iterdir() if path.suffix in (".bin", ".pt", ".safetensors")]
-    assert weights == [".safetensors"]
+    assert set(weights) == {".safetensors"}
 
 
 def test_start_is_a_function_of_the_seed(adapter: Adapter, base: ModelRef) -> None:

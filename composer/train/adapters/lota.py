@@ -66,9 +66,9 @@ class Lota(Adapter):
 
         weights, mask = maskable(model, self.targets), self._mask(given, previous)
         mask.check(shapes_of(weights), where="mask")
-        earlier = None if previous is None else self._earlier(weights, mask, previous, anew="mask" in given)
+        before = None if previous is None else self._before(weights, mask, previous, anew="mask" in given)
         model.requires_grad_(False)
-        model.add_module(AT, Kept(weights, mask, earlier))
+        model.add_module(AT, Kept(weights, mask, before))
         return model
 
     def save(self, model: Any, tokenizer: Any, folder: Path) -> None:  # noqa: ARG002
@@ -99,15 +99,15 @@ class Lota(Adapter):
         """Return the kept entries of every matrix."""
         return {f"{AT}.{name}": parameter for name, parameter in _kept(model).named_parameters()}
 
-    def _earlier(self, weights: Mapping[str, Any], mask: Mask, previous: Path, *, anew: bool) -> SparseDelta:
-        """Put the previous artifact on the weights; return what of it stays as it is."""
+    def _before(self, weights: Mapping[str, Any], mask: Mask, previous: Path, *, anew: bool) -> SparseDelta:
+        """Put the previous artifact on the weights and return it."""
         before = SparseDelta.load(previous / self.where / DELTA)
         before.mask.check(shapes_of(weights), where="the previous adapter")
         before.apply(weights)
         if anew and (n := before.mask.intersection(mask).n_kept):
             hint = "make the mask from the previous artifact on"
             raise SpecError("the mask falls on entries of an earlier one", where="mask", got=f"{n} entries", hint=hint)
-        return before.only(before.mask.without(mask))
+        return before
 
     def _mask(self, given: Mapping[str, Path], previous: Path | None) -> Mask:
         if "mask" in given:

@@ -55,16 +55,28 @@ class Entries(nn.Module):
 
 
 class Kept(nn.Module):
-    """The kept entries of all weights of a mask, and the values of earlier masks, which stay as they are.
+    """The kept entries of all weights of a mask, and the values that others have from ``before``, which stay as they are.
 
     Of weights of which nothing is kept there are no entries, and they need no gradient.
     """
 
-    def __init__(self, weights: Mapping[str, nn.Parameter], mask: Mask, earlier: SparseDelta | None) -> None:
+    def __init__(self, weights: Mapping[str, nn.Parameter], mask: Mask, before: SparseDelta | None) -> None:
         super().__init__()
-        self.mask, self.earlier = mask, earlier
+        self.mask, self.earlier = mask, None if before is None else before.only(before.mask.without(mask))
         own = {name: Entries(weights[name], places) for name, places in mask.kept.items() if len(places)}
         self.entries = nn.ModuleDict({name.replace(".", "/"): each for name, each in own.items()})
+        if before is not None:
+            self._go_on(before)
+
+    @torch.no_grad()
+    def _go_on(self, before: SparseDelta) -> None:
+        """Begin with the values from before, where they are of this mask: a weight may hold fewer bits of them."""
+        for key, each in zip(self.entries, self, strict=True):
+            name = key.replace("/", ".")
+            places, was = self.mask.kept[name], before.mask.kept[name]
+            own = torch.isin(was, places, assume_unique=True)
+            there = torch.isin(places, was, assume_unique=True)
+            each.values[there.to(each.values.device)] = before.values[name][own].to(each.values.device)
 
     def __iter__(self) -> Iterator[Entries]:
         for each in self.entries.values():

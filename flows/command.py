@@ -47,6 +47,7 @@ STAGE_COMMANDS = {
     "compose": "Choose the rows and their order; report planned and realised shares",
     "export": "Write the mixed dataset in every wanted format, with its data card",
     "reference": "Find what the held-out loss of every domain comes down to when the model is trained on it alone, briefly",
+    "mask": "Find which entries of the model a phase is to train: those that move furthest in a short full training",
     "train": "Train phase after phase on the composition",
     "evaluate": "Measure loss and exact match of every domain on held-out rows",
     "retain": "Say what was learned, kept and forgotten from stage to stage",

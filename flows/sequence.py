@@ -13,6 +13,7 @@ from typing import Any
 
 from composer.replay import REPLAY
 from composer.spec import member
+from composer.train.calibrate import calibration
 from flows.plan import Call, Step
 from flows.recipe import Recipe
 
@@ -52,7 +53,7 @@ def sequence_story(ground: Ground) -> list[Step]:
     for i in range(len(ground.phases)):
         trained.append(_trained(ground, i, composition, start=trained[-1] if trained else None, references=references))
         evaluations.append(_evaluation(ground, f"after {ground.phases[i]}", trained=trained[-1]))
-    return [*told, *references, *trained, *evaluations, *_retention(ground, evaluations)]
+    return [*told, *references, *_made_before(trained), *trained, *evaluations, *_retention(ground, evaluations)]
 
 
 def _as_it_is_measured(ground: Ground) -> list[Step]:
@@ -64,7 +65,7 @@ def _as_it_is_measured(ground: Ground) -> list[Step]:
         evaluations.append(_evaluation(ground, f"after {name}", trained=trained[-1]))
     whole = _composition(ground, schedule)
     told = [schedule, whole, _export(ground, schedule, whole)]
-    return [*told, *references, *trained, *evaluations, *_retention(ground, evaluations)]
+    return [*told, *references, *_made_before(trained), *trained, *evaluations, *_retention(ground, evaluations)]
 
 
 def _schedule(ground: Ground, label: str = "", *, policy: Any = None, **progress: Any) -> Step:
@@ -116,12 +117,24 @@ def _trained(
     ground: Ground, phase: int, composition: Step, *, start: Step | None, references: tuple[Step, ...] = (),
     label: str | None = None,
 ) -> Step:  # fmt: skip
-    recipe = ground.recipe
+    recipe, spec = ground.recipe, ground.recipe.train
+    assert spec is not None
     name = label or (ground.phases[phase] if len(ground.phases) > 1 else "")
-    return ground.call(
-        "train", name, spec=recipe.train, phase=phase, seed=recipe.seed, composition=composition, samples=ground.samples,
-        start=start, references=references[0] if references else None, **recipe.trained_on, **ground.model,
-    )  # fmt: skip
+    given = {
+        "phase": phase, "seed": recipe.seed, "composition": composition, "samples": ground.samples, "start": start,
+        **recipe.trained_on, **ground.model,
+    }  # fmt: skip
+    made = {each: ground.call(each, name, spec=_MAKING[each](spec), **given) for each in spec.adapter.needs}
+    return ground.call("train", name, spec=spec, references=references[0] if references else None, **made, **given)
+
+
+_MAKING = {"mask": calibration}
+"""By the name of the stage that makes what an adapter needs: what of the training's settings it goes by."""
+
+
+def _made_before(trained: list[Step]) -> list[Step]:
+    """Return the steps that made what these trainings' adapters need."""
+    return [made for step in trained for name in _MAKING if isinstance(made := step.inputs.get(name), Step)]
 
 
 def _evaluation(ground: Ground, label: str, *, trained: Step | None = None, domains: tuple[str, ...] | None = None) -> Step:

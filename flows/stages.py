@@ -233,6 +233,7 @@ STAGES: dict[str, Stage] = {
         Stage("compose", "composition", compose, version=3),
         Stage("export", "export", export, version=2),
         Stage("reference", "reference", training.reference, version=2),
+        Stage("mask", "mask", training.mask),
         Stage("train", "model", training.train, version=2),
         Stage("evaluate", "evaluation", training.evaluate),
         Stage("retain", "retention", training.retain, version=2),

@@ -44,14 +44,35 @@ def reference(
     )
 
 
+def mask(
+    folder: Path, *, spec: Any, phase: int, max_length: int, seed: int, model: Pinned, composition: Artifact, samples: Artifact,
+    loss_on: LossOn = "all", base: Artifact | None = None, start: Artifact | None = None,
+) -> Stats:  # fmt: skip
+    """Find which entries of the model a phase is to train: those that move furthest in a short full training."""
+    from composer.train import calibrate
+
+    return calibrate(
+        _rows_of(composition, phase),
+        samples_of(samples, "target", "replay"),
+        model=model_ref(model, base),
+        start=start.path if start else None,
+        spec=spec,
+        max_length=max_length,
+        loss_on=loss_on,
+        seed=seed_of(seed, "mask", phase),
+        folder=folder,
+    )
+
+
 def train(
     folder: Path, *, spec: Any, phase: int, max_length: int, seed: int, model: Pinned, composition: Artifact, samples: Artifact,
     loss_on: LossOn = "all", base: Artifact | None = None, start: Artifact | None = None, references: Artifact | None = None,
+    mask: Artifact | None = None,
 ) -> Stats:  # fmt: skip
     """Train on one phase of the composition, from the base or from the phase before."""
     from composer.train import train as fit
 
-    rows = tables.read(composition.file("composition.parquet"), tables.COMPOSITION).filter(pl.col("phase") == phase)
+    rows = _rows_of(composition, phase)
     spec = spec.model_copy(update={"adapter": spec.adapter.among(rows["domain"].unique().to_list())})
     return fit(
         rows,
@@ -64,7 +85,12 @@ def train(
         seed=seed_of(seed, "train", phase),
         folder=folder,
         moving=None if spec.law is None else _moving(spec, phase, composition, samples, references),
+        given={"mask": mask.path} if mask else None,
     )
+
+
+def _rows_of(composition: Artifact, phase: int) -> pl.DataFrame:
+    return tables.read(composition.file("composition.parquet"), tables.COMPOSITION).filter(pl.col("phase") == phase)
 
 
 def _moving(spec: Any, phase: int, composition: Artifact, samples: Artifact, references: Artifact | None) -> Any:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from composer.artifact import Artifact, Store
 from flows.instruction_views import INSTRUCTION_VIEWS
+from flows.mask_view import mask_view
 from flows.plan import Plan, Step
 from flows.routing_views import routing_view
 from flows.screen import LONG, err, number, out, table
@@ -259,6 +260,7 @@ VIEWS: dict[str, Callable[[Artifact], Sequence[Any]]] = {
     "schedule": _schedule,
     "composition": _composition,
     "reference": _reference,
+    "mask": mask_view,
     "model": _model,
     "retention": _retention,
 }

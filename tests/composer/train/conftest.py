@@ -13,7 +13,7 @@ import pytest
 from composer.encode import Encoding, encode, load_tokenizer
 from composer.spec import digest
 from composer.tables import COMPOSITION, SAMPLE
-from composer.train import Train, train
+from composer.train import Train, calibrate, train
 from composer.train.pretrain import Base, pretrain
 from composer.types import ModelRef
 
@@ -102,12 +102,20 @@ def root() -> Path:
 
 @pytest.fixture
 def run(
-    samples: pl.DataFrame, composed: Callable[[pl.DataFrame], pl.DataFrame], base: ModelRef
-) -> Callable[..., dict[str, Any]]:
+    samples: pl.DataFrame, composed: Callable[[pl.DataFrame], pl.DataFrame], base: ModelRef,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., dict[str, Any]]:  # fmt: skip
+    """Train; what the adapter needs is made before, if there is no start that has it."""
+
     def run(
         folder: Path, *, model: ModelRef = base, start: Path | None = None, rows: pl.DataFrame = samples, **fields: Any
     ) -> Any:
         spec = Train(**{"batch_size": 8, "threads": 1, "device": "cpu", **fields})
-        return train(composed(rows), samples, model=model, start=start, spec=spec, max_length=64, seed=7, folder=folder)
+        how: dict[str, Any] = {"model": model, "start": start, "spec": spec, "max_length": 64, "seed": 7}
+        given = {}
+        if "mask" in spec.adapter.needs and start is None:
+            given["mask"] = tmp_path_factory.mktemp("mask")
+            calibrate(composed(rows), rows, folder=given["mask"], **how)
+        return train(composed(rows), samples, folder=folder, given=given, **how)
 
     return run

@@ -50,8 +50,8 @@ def counted(samples: pl.DataFrame, model: ModelRef) -> pl.DataFrame:
     return samples.with_columns(found["n_tokens"], found["n_loss_tokens"])
 
 
-@pytest.mark.parametrize("adapter", ["full", "lora"])
-def test_a_family_learns_and_comes_back(model: ModelRef, adapter: str, run: Run, samples: pl.DataFrame, tmp_path: Path) -> None:
+@pytest.mark.parametrize("adapter", ["full", "lora", {"name": "lota", "calibration_steps": 2}], ids=["full", "lora", "lota"])
+def test_a_family_learns_and_comes_back(model: ModelRef, adapter: Any, run: Run, samples: pl.DataFrame, tmp_path: Path) -> None:
     out, rows = tmp_path / "out", counted(samples.head(16), model)
     given: dict[str, Any] = {"model": model, "learning_rate": 3e-3, "rows": rows, "batch_size": 16, "lr_schedule": "constant"}
     stats = run(out, adapter=adapter, epochs=4, **given)

@@ -151,7 +151,7 @@ def _retention(ground: Ground, evaluations: list[Step]) -> list[Step]:
         "retain", names=("before", *ground.phases), current=((), *ground.recipe.groups), domains=ground.recipe.order,
         evaluations=tuple(evaluations), experts=tuple(experts[1::2]) or None,
     )  # fmt: skip
-    return [*experts, retained]
+    return [*_made_before(experts), *experts, retained]
 
 
 def _experts(ground: Ground) -> list[Step]:

@@ -145,7 +145,16 @@ def _short_run(
     from composer.train.order import Planned
     from composer.train.train import device_of
 
-    device = device_of(spec)
+    device, given = device_of(spec), dict[str, Path]()
+    if "mask" in spec.adapter.needs:
+        from composer.train.calibrate import TOLD, calibrate
+
+        given["mask"] = folder / "mask"
+        if not (given["mask"] / TOLD).is_file():
+            calibrate(
+                rows, samples, model=model, start=None, spec=spec, max_length=max_length, loss_on=loss_on, seed=seed,
+                folder=given["mask"],
+            )  # fmt: skip
     with isolated(seed_of(seed, "reference", domain), threads=spec.threads):
         network, tokenizer = load(model, device=device, exact=not spec.adapter.needs_base, attention=spec.attention)
         reader = Reader(rows, samples, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
@@ -154,7 +163,7 @@ def _short_run(
         chosen = spec.held_out.chosen(looked_at, names, tokens_between=float("inf"))
         epoch = steps(items, size=spec.batch_size, batches="mixed")
         watch = Epochs(HeldOut(chosen, 1, batch=spec.micro_batch or spec.batch_size), every=len(epoch))
-        network = spec.adapter.attach(network, previous=None, seed=seed)
+        network = spec.adapter.attach(network, previous=None, seed=seed, given=given)
         order = Planned(epoch * _how(spec).epochs)
         fit(network, order, names, spec=spec, device=device, seed=seed, folder=folder, watch=watch)
     return watch.losses

@@ -136,6 +136,10 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
         with self.adapter.optimising(self.model):
             return super().create_optimizer(model)
 
+    def _sync_replicated_trainable_parameters(self, model: Any) -> None:
+        with self.adapter.optimising(self.model):  # weights that are not the optimiser's get no hook of the Trainer
+            super()._sync_replicated_trainable_parameters(model)
+
     def laid_out(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """Return rows as the tensors of a batch."""
         return padded(rows) if self.packing is None else packed(rows, length=self.packing)

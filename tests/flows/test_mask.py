@@ -90,6 +90,16 @@ def test_masks_of_a_sequence_are_disjoint(done: Done, world: Path) -> None:
     assert 0 < changed <= deltas[2].mask.n_kept
 
 
+def test_it_goes_with_a_law_and_its_references(done: Done, world: Path) -> None:
+    law = ("train.law={name: potential, every: 2, floor: 0.05}", "train.reference={epochs: 1, rows: 8}")
+    plan, made = carried_out(done, world, *law, "train.packing=64")
+    assert [step.label for step in plan if step.label in ("reference", "mask", "train")] == ["reference", "mask", "train"]
+    assert "weights.parquet" in made["train"].manifest.files
+    assert not [name for name in made["reference"].manifest.files if name != "reference.json"]
+    _, plain = carried_out(done, world)
+    assert plain["train"].key != made["train"].key
+
+
 def test_experts_have_masks_of_their_own(done: Done, world: Path) -> None:
     plan, made = carried_out(done, world, *SEQUENCE, "evaluate.experts=true")
     alone = [step.label for step in plan if step.label.endswith("alone") and step.label.startswith("mask")]

@@ -22,7 +22,7 @@ import torch
 from composer.errors import FaultError
 from composer.progress import Silence, listener
 from composer.tables import TRACE, read
-from composer.train import Train, job
+from composer.train import Train, calibrate, job
 from composer.train.model import load
 from composer.types import ModelRef
 
@@ -40,6 +40,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dropping": DROPPING,
     "experts": {"adapter": MOE, "learning_rate": 3e-3, "batch_size": 2, "micro_batch": 1},  # their term is a micro-batch's
     "checkpointing": {"adapter": MOE, "learning_rate": 3e-3, "batch_size": 2, "micro_batch": 1, "gradient_checkpointing": True},
+    "lota": {"adapter": {"name": "lota", "calibration_steps": 2}, "learning_rate": 3e-3},
 }
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2")
 
@@ -138,7 +139,11 @@ def pairs(
         given = composed(rows_of(samples, name)), samples
         spec = Train(**{**ONE, **fields, "processes": 2})
         model = tied if name == "tied" else base
-        made[name] = job.write(*given, model=model, start=None, spec=spec, max_length=64, seed=7, folder=root / name)
+        how: dict[str, Any] = {"model": model, "start": None, "spec": spec, "max_length": 64, "seed": 7}
+        needed = {each: root / f"{name}-{each}" for each in spec.adapter.needs}
+        if "mask" in needed:
+            calibrate(given[0], rows_of(samples, name), folder=needed["mask"], **how)
+        made[name] = job.write(*given, folder=root / name, given=needed, **how)
     (root / "script.py").write_text(SCRIPT)
     paths = [f"{path}@3" if name == "stopped" else str(path) for name, path in made.items()]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -152,7 +157,8 @@ def pairs(
 def state_of(folder: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
-    return load_file(next(path for where in ("model", "adapter") for path in (folder / where).glob("*.safetensors")))
+    files = [path for where in ("model", "adapter") for path in (folder / where).glob("*.safetensors")]
+    return {name: tensor for path in files for name, tensor in load_file(path).items()}
 
 
 def assert_same(one: Path, two: Path, *, losses: float, weights: float) -> None:
@@ -166,7 +172,7 @@ def assert_same(one: Path, two: Path, *, losses: float, weights: float) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["full", "single", "lora", "shard", "tied", "experts", "checkpointing"])
+@pytest.mark.parametrize("name", ["full", "single", "lora", "shard", "tied", "experts", "checkpointing", "lota"])
 def test_two_processes_train_as_one(
     name: str, run: Run, samples: pl.DataFrame, base: ModelRef, tied: ModelRef, pairs: dict[str, Path], tmp_path: Path
 ) -> None:  # fmt: skip

@@ -34,6 +34,7 @@ from flows.command import (
     give,
     state,
 )
+from flows.merge import merge
 from flows.running import carry_out_and_show
 
 KEYBOARD_INTERRUPT = 130  # typer's exit code for it
@@ -89,6 +90,7 @@ def _train(
 
 for _name, _summary in STAGE_COMMANDS.items():
     app.command(_name, rich_help_panel="Stages")(_train if _name == "train" else _stage_command(_name, _summary))
+app.command(rich_help_panel="Start")(merge)
 
 
 def _store(path: str | None) -> Any:
@@ -174,9 +176,8 @@ def show(
 
     where = _store(store)
     artifact = where.get(reference)
-    give(
-        {**artifact.manifest.model_dump(mode="json"), "path": str(artifact.path)}, lambda: views.show_artifact(artifact, where)
-    )
+    document = {**artifact.manifest.model_dump(mode="json"), "path": str(artifact.path)}
+    give(document, lambda: views.show_artifact(artifact, where))
 
 
 @app.command(rich_help_panel="Look")

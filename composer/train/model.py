@@ -77,6 +77,17 @@ def describe(folder: Path, adapter: Any, base: str) -> None:
 
 def applied(network: Any, folder: Path) -> Any:
     """Return a base with the adapter of a folder on top of it; without our description it is one of peft."""
+    return adapter_of(network, folder).apply(network, folder)
+
+
+def adapter_of(network: Any, folder: Path) -> Any:
+    """Return the settings of the adapter of a folder, which was made on this base where that is known.
+
+    Raises
+    ------
+    ModelError
+        For a description that cannot be read, or another base.
+    """
     from composer.spec import member
     from composer.train.adapters import ADAPTERS
 
@@ -84,7 +95,7 @@ def applied(network: Any, folder: Path) -> Any:
     if (folder / DESCRIBED).is_file():
         told = _described(folder)
     check_base(network, folder, told["base"])
-    return member(told["adapter"], ADAPTERS, kind="adapter").apply(network, folder)
+    return member(told["adapter"], ADAPTERS, kind="adapter")
 
 
 def _described(folder: Path) -> dict[str, Any]:

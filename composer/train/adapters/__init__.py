@@ -9,12 +9,13 @@ other base.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from composer.errors import ModelError
 from composer.spec import Spec
 
 if TYPE_CHECKING:
@@ -91,6 +92,18 @@ class Adapter(Spec):
             Where the folder holds nothing of this method, or what was cut short or is of another model.
         """
         raise NotImplementedError
+
+    def deltas(self, network: Any, folder: Path) -> Mapping[str, Callable[[], Tensor]]:  # noqa: ARG002
+        """Return by a weight's name what gives by how much it was moved from a base's, float64 in the weight's shape.
+
+        ``folder`` holds what ``save`` left, a ``<where>``; the base comes back as it was.
+
+        Raises
+        ------
+        ModelError
+            Where the folder holds nothing of this method, or what is of another model, or the method is more than sums.
+        """
+        raise ModelError("it cannot be merged", where=str(folder), expected="sums to weights, of lora or lota", got=self.name)
 
     def optimising(self, model: Any) -> AbstractContextManager[None]:  # noqa: ARG002
         """Return a block within which exactly the parameters that the optimiser is to move need a gradient."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -77,6 +79,20 @@ class Lora(Adapter):
     def apply(self, network: Any, folder: Path) -> Any:
         """Return the base with the updates merged into its weights."""
         return with_adapter(network, folder).merge_and_unload()
+
+    def deltas(self, network: Any, folder: Path) -> Mapping[str, Callable[[], Any]]:
+        """Return what gives the product of every pair of updates, in its scale."""
+        adapted = with_adapter(network, folder)
+        layers = {name: module for name, module in adapted.base_model.model.named_modules() if hasattr(module, "lora_A")}
+        adapted.unload()
+
+        def product(layer: Any) -> Any:
+            import torch
+
+            with torch.no_grad():
+                return layer.get_delta_weight(layer.active_adapters[0]).double()
+
+        return {f"{name}.weight": partial(product, layer) for name, layer in layers.items()}
 
     def _same(self, model: Any, places: set[str]) -> Any:
         """Return the continued model if its updates have the shape and the places that this spec asks for."""

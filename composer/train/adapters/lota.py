@@ -7,8 +7,9 @@ gets its whole gradient, of which a hook takes what is kept and lets go of the r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -81,6 +82,12 @@ class Lota(Adapter):
         """Return the base with the trained values written over its own."""
         SparseDelta.load(folder / DELTA).apply(dict(network.named_parameters()))
         return network
+
+    def deltas(self, network: Any, folder: Path) -> Mapping[str, Callable[[], Tensor]]:
+        """Return what gives the trained values less the base's, and zeros elsewhere."""
+        delta, weights = SparseDelta.load(folder / DELTA), dict(network.named_parameters())
+        delta.check(weights)
+        return {name: partial(delta.dense_difference, name, weights[name]) for name in delta.values}
 
     def optimising(self, model: Any) -> AbstractContextManager[None]:
         """Return a block within which the kept entries alone need a gradient."""

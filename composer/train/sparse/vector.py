@@ -83,6 +83,25 @@ class SparseDelta:
         was = SparseDelta.of(base, self.mask)
         return {name: values - was.values[name] for name, values in self.values.items()}
 
+    def check(self, weights: Mapping[str, Tensor]) -> None:
+        """Refuse weights of other names or shapes; more of them may be there.
+
+        Raises
+        ------
+        ModelError
+            For those of another model.
+        """
+        _check(self.mask, weights)
+
+    def dense_difference(self, name: str, weight: Tensor) -> Tensor:
+        """Return by how much one weight's values differ from a base's, in its shape; float64, so that they add up exactly."""
+        import torch
+
+        out = torch.zeros(weight.numel(), dtype=torch.float64)
+        places = self.mask.kept[name]
+        out[places] = self.values[name].double() - _at(weight, places).double()
+        return out.view(weight.shape)
+
     def only(self, mask: Mask) -> SparseDelta:
         """Return the part of it that another mask keeps."""
         import torch

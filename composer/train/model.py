@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from composer.encode import load_tokenizer
-from composer.errors import ModelError, SpecError, nearest
+from composer.errors import ModelError
 from composer.fingerprint import write_json
 from composer.types import ModelRef
 
@@ -173,28 +173,6 @@ def linear_maps(network: Any) -> dict[str, Any]:
 
     last = network.get_output_embeddings()
     return {name: map_ for name, map_ in network.named_modules() if isinstance(map_, nn.Linear | Conv1D) and map_ is not last}
-
-
-def chosen(linear: Iterable[str], targets: str | Sequence[str]) -> set[str]:
-    """Return those of the linear maps that targets name by the end of their path, or all of them for ``all-linear``.
-
-    Raises
-    ------
-    SpecError
-        For a target that is none of them.
-    """
-    names = set(linear)
-    if isinstance(targets, str):
-        return names
-    out: set[str] = set()
-    for target in targets:
-        found = {name for name in names if f".{name}".endswith(f".{target}")}
-        if not found:
-            known = {name.rsplit(".", 1)[-1] for name in names}
-            hint = nearest(target, known) + "; targets may be all-linear"
-            raise SpecError("no such module", where="targets", expected=", ".join(sorted(known)), got=target, hint=hint)
-        out |= found
-    return out
 
 
 @contextmanager

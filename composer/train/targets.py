@@ -40,6 +40,17 @@ def named(linear: Iterable[str], targets: Sequence[str], *, also: str) -> list[s
     return [path for path in paths if any(_ends(path, target) for target in targets)]
 
 
+def chosen(linear: Iterable[str], targets: str | Sequence[str]) -> set[str]:
+    """Return those of the linear maps that targets name, or all of them for ``all-linear``.
+
+    Raises
+    ------
+    SpecError
+        For a target that is none of them.
+    """
+    return set(linear) if isinstance(targets, str) else set(named(linear, targets, also="all-linear"))
+
+
 def feed_forward(network: Any, linear: Iterable[str]) -> list[str]:
     """Return the linear maps of a model's feed-forward parts.
 

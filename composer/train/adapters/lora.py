@@ -13,7 +13,8 @@ from pydantic import Field
 from composer.errors import SpecError
 from composer.spec import seed_of
 from composer.train.adapters import Adapter
-from composer.train.model import chosen, linear_maps, with_adapter, wrapping
+from composer.train.model import linear_maps, with_adapter, wrapping
+from composer.train.targets import chosen
 
 
 class Lora(Adapter):

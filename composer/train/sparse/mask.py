@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from composer.errors import FaultError, ModelError, SpecError
-from composer.train.model import chosen, linear_maps
+from composer.train.model import linear_maps
 from composer.train.sparse.stored import Shapes, packed, places_of, read, size, write
+from composer.train.targets import chosen
 
 if TYPE_CHECKING:
     from torch import Tensor

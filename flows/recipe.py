@@ -143,11 +143,13 @@ class Recipe(Spec):
 
     @model_validator(mode="after")
     def _adapter(self) -> Recipe:
-        if self.train is not None and not self.only:  # what is left out may well be named
-            try:
-                self.train.adapter.check(self.order)
-            except SpecError as error:
-                raise error.within("train.adapter") from None
+        if self.train is None:
+            return self
+        adapter = self.train.adapter.among(self.order) if self.only else self.train.adapter  # what is left out may be named
+        try:
+            adapter.check(self.order, n_phases=max(len(self.sequence), 1))
+        except SpecError as error:
+            raise error.within("train.adapter") from None
         return self
 
     @model_validator(mode="after")

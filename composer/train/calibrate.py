@@ -118,6 +118,8 @@ def calibrate(
         As for training; a SpecError, too, where earlier masks leave too little, or where nothing moved.
     """
     how, adapter = calibration(spec), spec.adapter
+    if "mask" not in adapter.needs:
+        raise SpecError("an adapter without a mask", where="train.adapter", expected="lota", got=adapter.name)
     device = device_of(how)
     folder.mkdir(parents=True, exist_ok=True)
     with isolated(seed_of(seed, "calibrate"), threads=how.threads):

@@ -135,6 +135,7 @@ def merge(
         told = {"method": method, "weights": factors, "density": density or 1.0, "seed": seed, "base": fingerprint(network)}
         each = [_deltas(network, path) for path in trained]
         told["moved"] = [len(deltas) for deltas in each]
+        _check_names(set().union(*each), network)
         scale = torch.tensor(factors, dtype=torch.float64)
         with torch.no_grad():
             for name, weight in network.named_parameters():
@@ -175,6 +176,12 @@ def _deltas(network: Any, path: Path) -> Mapping[str, Callable[[], Tensor]]:
     folder = path / "adapter" if (path / "adapter").is_dir() else path
     deltas: Mapping[str, Callable[[], Tensor]] = adapter_of(network, folder).deltas(network, folder)
     return deltas
+
+
+def _check_names(moved: set[str], network: Any) -> None:
+    if unknown := moved - {name for name, _ in network.named_parameters()}:
+        hint = "it is tied to another, or is not of this model"
+        raise ModelError("a weight that the base does not hold by itself", where="trained", got=min(unknown), hint=hint)
 
 
 def _delta(deltas: Mapping[str, Callable[[], Tensor]], name: str, weight: Tensor) -> Tensor:

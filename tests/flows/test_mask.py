@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from composer.artifact import Artifact, Store
+from composer.errors import SpecError
 from composer.train.adapters.lota import DELTA, MASK
 from composer.train.calibrate import Held
 from composer.train.model import load
@@ -127,3 +128,11 @@ def test_a_stopped_run_goes_on_where_it_stood(done: Done, world: Path, monkeypat
     assert {label: each.manifest.files for label, each in made.items()} == {
         label: each.manifest.files for label, each in whole.items()
     }
+
+
+def test_more_masks_than_fit_are_refused_before_anything_is_done(world: Path) -> None:
+    given = [f"root={json.dumps(str(world))}", "probe=null", *SEQUENCE]
+    told = r"train\.adapter\.sparsity: masks of all phases do not fit; expected at least 0\.6667 for 3 phases; got 0\.6"
+    with pytest.raises(SpecError, match=told):
+        read_recipe(world / "recipe.yaml", [*given, "train.adapter={name: lota, sparsity: 0.6}"])
+    read_recipe(world / "recipe.yaml", [*given, "train.adapter={name: lota, sparsity: 0.7}"])

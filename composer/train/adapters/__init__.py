@@ -39,13 +39,13 @@ class Adapter(Spec):
     reference: ClassVar[str]
     summary: ClassVar[str]
 
-    def check(self, domains: Sequence[str]) -> None:
-        """Refuse settings that do not fit the domains of an experiment.
+    def check(self, domains: Sequence[str], *, n_phases: int = 1) -> None:
+        """Refuse settings that do not fit an experiment of these domains, in so many phases, each on top of the one before.
 
         Raises
         ------
         SpecError
-            Where they name what is none of the domains.
+            Where they name what is none of the domains, or the phases are too many.
         """
 
     def among(self, domains: Sequence[str]) -> Adapter:  # noqa: ARG002

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from composer.errors import SpecError
+from composer.errors import ModelError, SpecError
 from composer.spec import seed_of
 from composer.train.adapters import Adapter
 from composer.train.model import linear_maps, with_adapter, wrapping
@@ -84,6 +84,10 @@ class Lora(Adapter):
     def deltas(self, network: Any, folder: Path) -> Mapping[str, Callable[[], Any]]:
         """Return what gives the product of every pair of updates, in its scale."""
         adapted = with_adapter(network, folder)
+        config = adapted.peft_config["default"]
+        if config.bias != "none" or config.modules_to_save or config.use_dora:
+            got = f"bias {config.bias}, modules_to_save {config.modules_to_save}, use_dora {config.use_dora}"
+            raise ModelError("it cannot be merged", where=str(folder), expected="products of two thin matrices alone", got=got)
         layers = {name: module for name, module in adapted.base_model.model.named_modules() if hasattr(module, "lora_A")}
         adapted.unload()
 

@@ -110,7 +110,7 @@ class LoraMoe(Adapter):
                 say("all domains are of one type: adapter.knowledge separates nothing, beta keeps experts at work all the same")
         return model
 
-    def check(self, domains: Sequence[str]) -> None:
+    def check(self, domains: Sequence[str], *, n_phases: int = 1) -> None:  # noqa: ARG002
         """Refuse names in ``knowledge`` that are none of the domains, where those are known."""
         for name in self.knowledge if domains else ():
             if name not in domains:

@@ -55,6 +55,13 @@ class Lota(Adapter):
         "the entries of a mask move, those that moved furthest in a calibration; the others keep their bits"
     )
 
+    def check(self, domains: Sequence[str], *, n_phases: int = 1) -> None:  # noqa: ARG002
+        """Refuse more phases than there are entries for: every mask takes its share of all, and none is taken twice."""
+        if n_phases * (1 - self.sparsity) > 1 + 1e-9:
+            hint = "every phase keeps a share of its own: raise the sparsity"
+            expected = f"at least {1 - 1 / n_phases:.4g} for {n_phases} phases"
+            raise SpecError("masks of all phases do not fit", where="sparsity", expected=expected, got=self.sparsity, hint=hint)
+
     def attach(
         self, model: Any, *, previous: Path | None, seed: int, domains: Sequence[str] = (),  # noqa: ARG002
         given: Mapping[str, Path] = MappingProxyType({}),

@@ -172,3 +172,8 @@ def test_gpt2_is_calibrated_and_trained(given: dict[str, Any], gpt2: ModelRef, t
     for name, weight in before.named_parameters():
         differs = again.get_parameter(name) != weight
         assert not bool(differs[~mask.boolean(name)].any() if name in mask.shapes else differs.any())
+
+
+def test_an_adapter_without_a_mask_is_refused(given: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"train\.adapter: an adapter without a mask; expected lota; got full"):
+        calibrate(**given, start=None, spec=Train(device="cpu"), folder=tmp_path)

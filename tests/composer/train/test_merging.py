@@ -192,3 +192,20 @@ def test_methods_of_one_delta_are_that_delta() -> None:
     with torch.random.fork_rng():
         for name, method in METHODS.items():
             assert torch.equal(method(one, torch.ones(1, dtype=torch.float64), 1.0), one[0]), name
+
+
+def test_more_than_products_is_refused(base: ModelRef, tmp_path: Path) -> None:
+    lora(base, tmp_path / "lora", seed=1)
+    path = tmp_path / "lora/adapter/adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "bias": "lora_only"}))
+    with pytest.raises(
+        ModelError, match="it cannot be merged; expected products of two thin matrices alone; got bias lora_only"
+    ):
+        merge(base, [tmp_path / "lora"], folder=tmp_path / "out")
+
+
+def test_a_weight_that_is_tied_to_another_is_refused(base: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lora(base, tmp_path / "lora", seed=1)
+    monkeypatch.setattr(Lora, "deltas", lambda *_: {"lm_head.weight": lambda: None})
+    with pytest.raises(ModelError, match=r"a weight that the base does not hold by itself; got lm_head\.weight; it is tied"):
+        merge(base, [tmp_path / "lora"], folder=tmp_path / "out")

@@ -217,8 +217,8 @@ def test_how_fast_and_where_bear_no_identity() -> None:
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch's compiler, of torch itself
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"packing": 64}, {"adapter": "lora"}, {"adapter": {"name": "loramoe", "dropout": 0, "knowledge": ["law"]}}],
-    ids=["padded", "packed", "lora", "loramoe"],
+    [{}, {"packing": 64}, {"adapter": "lora"}, {"adapter": {"name": "loramoe", "dropout": 0, "knowledge": ["law"]}}, {"adapter": "lota"}],
+    ids=["padded", "packed", "lora", "loramoe", "lota"],
 )
 def test_a_compiled_pass_trains_the_same(fields: Any, run: Run, tmp_path: Path) -> None:
     plain, compiled = run(tmp_path / "plain", **fields), run(tmp_path / "compiled", compile=True, **fields)

@@ -44,4 +44,5 @@ def _refuse_ours(folder: Path) -> None:
     described = folder / "adapter.json"
     if described.is_file():
         method = json.loads(described.read_text(encoding="utf-8"))["adapter"]["name"]
-        raise ModelError(f"vLLM knows no adapter of the method {method}", where=str(folder), hint="use the engine hf")
+        hint = "use the engine hf" + ("; or put it into its base: sft-composer merge" if method == "lota" else "")
+        raise ModelError(f"vLLM knows no adapter of the method {method}", where=str(folder), hint=hint)

@@ -42,8 +42,13 @@ def test_artifacts_become_a_checkpoint(done: tuple[Path, dict[str, Artifact]], w
     assert load(ModelRef(path=str(out)), device="cpu")
     shown = told(base, store.root / "model" / keys[0], "--out", world / "one", *where)
     assert "Merged by add" in shown.output
-    named = told(f"base/{done[1]['base'].key}", keys[0], "--out", world / "two", "--store", done[0] / "store")
-    assert "no such artifact" in str(named.exception)
+    named = told(
+        f"base/{done[1]['base'].key}", store.root / "model" / keys[0], "--out", world / "two", "--store", done[0] / "store"
+    )
+    assert named.exit_code == 0, named.output
+    assert (world / "one/model.safetensors").read_bytes() == (world / "two/model.safetensors").read_bytes()
+    lost = told(base, "0123", "--out", out, *where)
+    assert "no such artifact; got 0123" in str(lost.exception)
     refused = told(base, keys[0], "--weights", "one", "--out", out, *where)
     assert isinstance(refused.exception, SpecError)
     assert str(refused.exception).startswith("--weights: no numbers; expected such as 1,0.5; got one")

@@ -172,6 +172,8 @@ def test_gpt2_is_calibrated_and_trained(given: dict[str, Any], gpt2: ModelRef, t
     for name, weight in before.named_parameters():
         differs = again.get_parameter(name) != weight
         assert not bool(differs[~mask.boolean(name)].any() if name in mask.shapes else differs.any())
+    calibrate(**{**own, "start": tmp_path / "out"}, folder=tmp_path / "second")
+    assert Mask.load(tmp_path / "second" / MASK).overlap(mask) == 0
 
 
 def test_an_adapter_without_a_mask_is_refused(given: dict[str, Any], tmp_path: Path) -> None:

@@ -125,6 +125,34 @@ def test_the_optimiser_sees_kept_entries_alone(base: ModelRef, mask: Path) -> No
         assert torch.equal(model.lota.entries[place].values.grad, each.grad[Mask.load(mask / MASK).boolean(name)])
 
 
+def test_decay_falls_on_kept_entries(run: Run, tmp_path: Path) -> None:
+    for decay in (0.0, 0.9):
+        run(tmp_path / str(decay), weight_decay=decay, learning_rate=1e-2)
+    plain, decayed = (SparseDelta.load(tmp_path / name / "adapter" / DELTA) for name in ("0.0", "0.9"))
+    sizes = [sum(float(values.abs().sum()) for values in delta.values.values()) for delta in (plain, decayed)]
+    assert sizes[1] < 0.99 * sizes[0]
+
+
+def test_steps_too_small_for_the_weights_bits_add_up(base: ModelRef, mask: Path) -> None:
+    """On a GPU the base is bfloat16 and passes are made in it, while the kept entries are float32."""
+    adapter, network = Lota(), load(base, device="cpu")[0].bfloat16()
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    model = adapter.attach(network, previous=None, seed=1, given={"mask": mask})
+    optimizer = torch.optim.AdamW(adapter.state(model).values(), lr=1e-6, weight_decay=0)
+    for _ in range(3):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            model(input_ids=IDS, labels=IDS).loss.backward()
+        optimizer.step()
+        adapter.after_step(model)
+        optimizer.zero_grad()
+    kept = Mask.load(mask / MASK)
+    moved = model.lota.vector().difference(before)
+    assert all(0 < float(each.abs().max()) < 4e-6 for each in moved.values())
+    after = {name: weight.detach() for name, weight in model.named_parameters() if name in before}
+    assert_same_outside(kept, before, after)
+    assert {weight.dtype for weight in after.values()} == {torch.bfloat16}
+
+
 def test_accumulated_gradients_are_those_of_the_whole_step(run: Run, tmp_path: Path) -> None:
     run(tmp_path / "whole", lr_schedule="constant", learning_rate=1e-3)
     run(tmp_path / "parts", lr_schedule="constant", learning_rate=1e-3, micro_batch=3)

@@ -48,7 +48,7 @@ def test_a_job_comes_back_as_it_was_written(
     moving = Moving(reserve=rows, held_out=samples, weights={"law": 0.25, "code": 0.75}, unit="tokens", references={"law": 1.5})
     before = {
         "model": model, "start": tmp_path / "before", "spec": spec, "max_length": 9, "loss_on": "last", "seed": 5,
-        "folder": tmp_path,
+        "folder": tmp_path, "given": {"mask": tmp_path / "mask"},
     }  # fmt: skip
     assert job.carry_out(job.write(rows, samples, moving, **before)) == {"steps": 1}
     assert all(found.equals(given) for found, given in zip(seen.pop("tables"), (rows, samples), strict=True))

@@ -75,7 +75,7 @@ def dare(deltas: Tensor, weights: Tensor, density: float) -> Tensor:
 
     References
     ----------
-    Yu et al. 2023, Language Models are Super Mario (2311.03099), section 3.1.
+    Yu et al. 2023, Language Models are Super Mario (2311.03099), drop and rescale.
     """
     import torch
     from peft.utils.merge_utils import random_pruning

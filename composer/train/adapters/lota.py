@@ -37,7 +37,7 @@ class Lota(Adapter):
 
     References
     ----------
-    Panda et al. 2024, Lottery Ticket Adaptation (2406.16797), sections 3 and 4.
+    Panda et al. 2024, Lottery Ticket Adaptation (2406.16797): mask calibration, mask extraction, sparse adaptation; LoTTO.
     """
 
     name: Literal["lota"] = "lota"
@@ -50,7 +50,7 @@ class Lota(Adapter):
     needs_base: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("mask",)
     exchanges: ClassVar[bool] = True
-    reference: ClassVar[str] = "Panda et al. 2024 (2406.16797), sections 3 and 4"
+    reference: ClassVar[str] = "Panda et al. 2024 (2406.16797), LoTA and LoTTO"
     summary: ClassVar[str] = (
         "the entries of a mask move, those that moved furthest in a calibration; the others keep their bits"
     )

@@ -189,7 +189,7 @@ def extract_mask(delta: Mapping[str, Tensor], sparsity: float, scope: Scope = "g
 
     References
     ----------
-    Panda et al. 2024, Lottery Ticket Adaptation (2406.16797), section 3.
+    Panda et al. 2024, Lottery Ticket Adaptation (2406.16797), mask extraction.
 
     Examples
     --------

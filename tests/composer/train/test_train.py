@@ -217,7 +217,13 @@ def test_how_fast_and_where_bear_no_identity() -> None:
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch's compiler, of torch itself
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"packing": 64}, {"adapter": "lora"}, {"adapter": {"name": "loramoe", "dropout": 0, "knowledge": ["law"]}}, {"adapter": "lota"}],
+    [
+        {},
+        {"packing": 64},
+        {"adapter": "lora"},
+        {"adapter": {"name": "loramoe", "dropout": 0, "knowledge": ["law"]}},
+        {"adapter": "lota"},
+    ],
     ids=["padded", "packed", "lora", "loramoe", "lota"],
 )
 def test_a_compiled_pass_trains_the_same(fields: Any, run: Run, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def draw_routing(artifact: Artifact, figure: Figure) -> None:
     axes.set_yticks(range(len(domains)), domains)
     for i, row in enumerate(value):
         for j, share in enumerate(row):
-            axes.text(j, i, f"{share:.3f}", ha="center", va="center", fontsize=7)
+            color = "white" if abs(share - even) > 0.6 * reach else "black"
+            axes.text(j, i, f"{share:.3f}", ha="center", va="center", fontsize=7, color=color)
     figure.colorbar(mesh, ax=axes, shrink=0.8, label=f"share of tokens; {even:.3f} is even")
     axes.set_title("Which experts a domain's tokens went to")

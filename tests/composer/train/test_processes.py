@@ -21,7 +21,7 @@ import torch
 
 from composer.errors import FaultError
 from composer.progress import Silence, listener
-from composer.tables import TRACE, read
+from composer.tables import ROUTING, TRACE, read
 from composer.train import Train, calibrate, job
 from composer.train.model import load
 from composer.types import ModelRef
@@ -182,6 +182,10 @@ def test_two_processes_train_as_one(
     assert told["spec"] == json.loads((tmp_path / "train.json").read_text())["spec"]
     for key in ("steps", "samples", "n_tokens", "n_loss_tokens", "trainable_parameters"):
         assert told["stats"][key] == stats[key]
+    if (tmp_path / "routing.parquet").is_file():
+        one, two = (read(folder / "routing.parquet", ROUTING) for folder in (tmp_path, pairs[name]))
+        assert one.drop("share").equals(two.drop("share"))
+        np.testing.assert_allclose(two["share"].to_numpy(), one["share"].to_numpy(), atol=1e-6)
     assert not list(pairs[name].glob(".trainer"))
 
 

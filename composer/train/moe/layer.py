@@ -100,18 +100,15 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output, of shape (..., out) for an input of shape (..., in)."""
-        whole: Tensor = self.base(x)
         kind = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
-        flat = x.reshape(-1, x.shape[-1]).to(kind)
         kept = None
         if self.training and self.dropout:
-            kept = torch.empty_like(flat, dtype=torch.bool).bernoulli_(1 - self.dropout)
+            kept = torch.empty(x.shape, dtype=torch.bool, device=x.device).bernoulli_(1 - self.dropout)
         down, up = torch.cat((self.A, self.Wg)).to(kind), (self.B * self.scale).to(kind)
-        out, shares = _Weighed.apply(  # type: ignore[no-untyped-call]
-            whole.reshape(-1, whole.shape[-1]), flat, down, up, kept, 1 / (1 - self.dropout)
-        )
+        base = self.base.weight, self.base.bias, isinstance(self.base, Conv1D)
+        out, shares = _Weighed.apply(x, *base, down, up, kept, 1 / (1 - self.dropout))  # type: ignore[no-untyped-call]
         self.sink.take(self.name, shares.view(*x.shape[:-1], self.n_experts))
-        return out.view_as(whole)  # type: ignore[no-any-return]
+        return out  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         """Return what is shown of the layer beside its base."""
@@ -131,45 +128,63 @@ def sides(base: nn.Module) -> tuple[int, int]:
 
 
 class _Weighed(torch.autograd.Function):
-    """``whole + (w (x) (A kept(x))) B^T`` and the shares ``w``, for rows that are tokens.
+    """``W0 x + (w (x) (A kept(x))) B^T`` and the shares ``w`` (tokens, experts).
 
     Here ``w (x) h`` weighs every block of ``rank`` columns by its expert's share. Written by hand, for autograd would keep the
-    input after dropout and the middle in three forms.
+    input after dropout and the middle in three forms, and add what comes of base and experts in a pass of its own.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, whole: Tensor, x: Tensor, down: Tensor, up: Tensor, kept: Tensor | None, more: float
-    ) -> tuple[Tensor, Tensor]:
-        n = up.shape[1]
-        if kept is None:
-            middle, scores = (x @ down.t()).tensor_split((n,), dim=1)
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool, down: Tensor, up: Tensor,
+        kept: Tensor | None, more: float,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        out, n = _frozen(x, weight, bias, transposed=transposed), up.shape[1]
+        flat, mask = _rows(x).to(down.dtype), None if kept is None else _rows(kept)
+        if mask is None:
+            middle, scores = (flat @ down.t()).tensor_split((n,), dim=1)
         else:
-            middle, scores = ((x * kept) @ down[:n].t()) * more, x @ down[n:].t()
+            middle, scores = ((flat * mask) @ down[:n].t()) * more, flat @ down[n:].t()
         shares = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
-        ctx.save_for_backward(x, down, up, kept, middle, shares)
-        ctx.more = more
-        return torch.addmm(whole, _by_expert(middle, shares), up.t()).to(whole.dtype), shares
+        ctx.save_for_backward(flat, weight, down, up, mask, middle, shares)
+        ctx.shape, ctx.kind, ctx.transposed, ctx.more = x.shape, x.dtype, transposed, more
+        _rows(out).addmm_(_by_expert(middle, shares), up.t())
+        return out, shares
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor, g_shares: Tensor) -> tuple[Tensor | None, ...]:
-        x, down, up, kept, middle, shares = ctx.saved_tensors
-        n, kind = up.shape[1], x.dtype
-        thin = g.to(kind)
-        g_weighed = thin @ up
-        g_up = thin.t() @ _by_expert(middle, shares)
+        flat, weight, down, up, mask, middle, shares = ctx.saved_tensors
+        g, n = _rows(g).to(flat.dtype), up.shape[1]
+        g_weighed = g @ up
+        g_up = g.t() @ _by_expert(middle, shares)
         per_expert = _blocks(g_weighed.to(shares.dtype) * middle, shares).sum(-1) + g_shares
-        g_scores = (shares * (per_expert - (shares * per_expert).sum(-1, keepdim=True))).to(kind)
+        g_scores = (shares * (per_expert - (shares * per_expert).sum(-1, keepdim=True))).to(flat.dtype)
         g_middle = _by_expert(g_weighed, shares)
-        if kept is None:
+        g_x = None
+        if ctx.needs_input_grad[0]:
+            g_x = g @ (weight.t() if ctx.transposed else weight).to(flat.dtype)
+        if mask is None:
             both = torch.cat((g_middle, g_scores), dim=1)
-            g_down, g_x = both.t() @ x, both @ down if ctx.needs_input_grad[1] else None
+            g_down = both.t() @ flat
+            g_x = None if g_x is None else g_x.addmm_(both, down)
         else:
             g_middle = g_middle * ctx.more
-            g_down = torch.cat((g_middle.t() @ (x * kept), g_scores.t() @ x))
-            g_x = torch.addmm((g_middle @ down[:n]).mul_(kept), g_scores, down[n:]) if ctx.needs_input_grad[1] else None
-        return g, g_x, g_down, g_up, None, None
+            g_down = torch.cat((g_middle.t() @ (flat * mask), g_scores.t() @ flat))
+            g_x = None if g_x is None else g_x.addcmul_(g_middle @ down[:n], mask.to(flat.dtype)).addmm_(g_scores, down[n:])
+        return None if g_x is None else g_x.view(ctx.shape).to(ctx.kind), None, None, None, g_down, g_up, None, None
+
+
+def _frozen(x: Tensor, weight: Tensor, bias: Tensor | None, *, transposed: bool) -> Tensor:
+    """Return what the frozen map makes of an input, by the operation that it uses itself."""
+    if not transposed:
+        return nn.functional.linear(x, weight, bias)
+    assert bias is not None
+    return torch.addmm(bias, _rows(x), weight).view(*x.shape[:-1], weight.shape[1])
+
+
+def _rows(value: Tensor) -> Tensor:
+    return value.reshape(-1, value.shape[-1])
 
 
 def _by_expert(middle: Tensor, shares: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ from flows.command import (
     give,
     state,
 )
+from flows.generation import register
 from flows.merge import merge
 from flows.running import carry_out_and_show
 
@@ -91,6 +92,7 @@ def _train(
 for _name, _summary in STAGE_COMMANDS.items():
     app.command(_name, rich_help_panel="Stages")(_train if _name == "train" else _stage_command(_name, _summary))
 app.command(rich_help_panel="Start")(merge)
+register(app)
 
 
 def _store(path: str | None) -> Any:
@@ -190,11 +192,8 @@ def why(reference: Reference, store: StoreOption = None, as_json: JsonOption = F
     artifact = where.get(reference)
     before, changes = where.why(artifact)
     rows = [{"field": change.field, "before": change.before, "after": change.after} for change in changes]
-    document = {
-        "artifact": f"{artifact.kind}/{artifact.key}",
-        "before": before and f"{before.kind}/{before.key}",
-        "changes": rows,
-    }
+    names = f"{artifact.kind}/{artifact.key}", before and f"{before.kind}/{before.key}"
+    document = {"artifact": names[0], "before": names[1], "changes": rows}
     give(document, lambda: views.show_why(document))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from composer.replay import REPLAY
 from composer.spec import member
-from composer.train.calibrate import calibration
+from flows.making import by_itself, made_before, made_for
 from flows.plan import Call, Step
 from flows.recipe import Recipe
 
@@ -53,7 +53,7 @@ def sequence_story(ground: Ground) -> list[Step]:
     for i in range(len(ground.phases)):
         trained.append(_trained(ground, i, composition, start=trained[-1] if trained else None, references=references))
         evaluations.append(_evaluation(ground, f"after {ground.phases[i]}", trained=trained[-1]))
-    return [*told, *references, *_made_before(trained), *trained, *evaluations, *_retention(ground, evaluations)]
+    return [*told, *references, *made_for(trained), *trained, *evaluations, *_retention(ground, evaluations)]
 
 
 def _as_it_is_measured(ground: Ground) -> list[Step]:
@@ -65,7 +65,7 @@ def _as_it_is_measured(ground: Ground) -> list[Step]:
         evaluations.append(_evaluation(ground, f"after {name}", trained=trained[-1]))
     whole = _composition(ground, schedule)
     told = [schedule, whole, _export(ground, schedule, whole)]
-    return [*told, *references, *_made_before(trained), *trained, *evaluations, *_retention(ground, evaluations)]
+    return [*told, *references, *made_for(trained), *trained, *evaluations, *_retention(ground, evaluations)]
 
 
 def _schedule(ground: Ground, label: str = "", *, policy: Any = None, **progress: Any) -> Step:
@@ -108,7 +108,7 @@ def _references(ground: Ground) -> tuple[Step, ...]:
         return ()
     domains = tuple(dict.fromkeys(domain for trained in recipe.phase_domains for domain in trained))
     return (ground.call(
-        "reference", spec=spec.model_copy(update={"law": None}), domains=domains, seed=recipe.seed, samples=ground.samples,
+        "reference", spec=by_itself(spec), domains=domains, seed=recipe.seed, samples=ground.samples,
         **recipe.trained_on, **ground.model,
     ),)  # fmt: skip
 
@@ -121,20 +121,11 @@ def _trained(
     assert spec is not None
     name = label or (ground.phases[phase] if len(ground.phases) > 1 else "")
     given = {
-        "phase": phase, "seed": recipe.seed, "composition": composition, "samples": ground.samples, "start": start,
-        **recipe.trained_on, **ground.model,
+        "phase": phase, "seed": recipe.seed, "composition": composition, "samples": ground.samples, **recipe.trained_on,
+        **ground.model,
     }  # fmt: skip
-    made = {each: ground.call(each, name, spec=_MAKING[each](spec), **given) for each in spec.adapter.needs}
-    return ground.call("train", name, spec=spec, references=references[0] if references else None, **made, **given)
-
-
-_MAKING = {"mask": calibration}
-"""By the name of the stage that makes what an adapter needs: what of the training's settings it goes by."""
-
-
-def _made_before(trained: list[Step]) -> list[Step]:
-    """Return the steps that made what these trainings' adapters need."""
-    return [made for step in trained for name in _MAKING if isinstance(made := step.inputs.get(name), Step)]
+    made = made_before(ground.call, recipe, phase, name, start=start, given=given, alone=label is not None)
+    return ground.call("train", name, spec=spec, start=start, references=references[0] if references else None, **made, **given)
 
 
 def _evaluation(ground: Ground, label: str, *, trained: Step | None = None, domains: tuple[str, ...] | None = None) -> Step:
@@ -151,7 +142,7 @@ def _retention(ground: Ground, evaluations: list[Step]) -> list[Step]:
         "retain", names=("before", *ground.phases), current=((), *ground.recipe.groups), domains=ground.recipe.order,
         evaluations=tuple(evaluations), experts=tuple(experts[1::2]) or None,
     )  # fmt: skip
-    return [*_made_before(experts), *experts, retained]
+    return [*made_for(experts), *experts, retained]
 
 
 def _experts(ground: Ground) -> list[Step]:

@@ -13,6 +13,7 @@ import polars as pl
 
 from composer import tables
 from composer.artifact import Artifact
+from composer.errors import InputError
 from composer.fingerprint import write_json
 from composer.progress import say
 from composer.spec import seed_of
@@ -67,13 +68,20 @@ def mask(
 def train(
     folder: Path, *, spec: Any, phase: int, max_length: int, seed: int, model: Pinned, composition: Artifact, samples: Artifact,
     loss_on: LossOn = "all", base: Artifact | None = None, start: Artifact | None = None, references: Artifact | None = None,
-    mask: Artifact | None = None,
+    mask: Artifact | None = None, only: str | None = None, experts: Sequence[Artifact] = (), expert_domains: Sequence[str] = (),
 ) -> Stats:  # fmt: skip
-    """Train on one phase of the composition, from the base or from the phase before."""
+    """Train on one phase of the composition, from the base or from the phase before.
+
+    With ``only`` it is this domain's rows; ``experts`` are what was so trained on each of ``expert_domains``.
+    """
     from composer.train import train as fit
 
     rows = _rows_of(composition, phase)
+    if only is not None and (rows := rows.filter(pl.col("domain") == only)).is_empty():
+        hint = "raise its weight or the budget, or leave the domain out"
+        raise InputError("no rows to train an expert on", where=f"phase {phase + 1}", got=only, hint=hint)
     spec = spec.model_copy(update={"adapter": spec.adapter.among(rows["domain"].unique().to_list())})
+    given = {f"experts/{domain}": expert.path for domain, expert in zip(expert_domains, experts, strict=True)}
     return fit(
         rows,
         samples_of(samples, "target", "replay"),
@@ -82,10 +90,10 @@ def train(
         spec=spec,
         max_length=max_length,
         loss_on=loss_on,
-        seed=seed_of(seed, "train", phase),
+        seed=seed_of(seed, "train", phase, *([] if only is None else [only])),
         folder=folder,
         moving=None if spec.law is None else _moving(spec, phase, composition, samples, references),
-        given={"mask": mask.path} if mask else None,
+        given=given | ({"mask": mask.path} if mask else {}),
     )
 
 

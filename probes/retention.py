@@ -60,7 +60,9 @@ def measure(session: Session, samples: pl.DataFrame, *, max_length: int, loss_on
         raise SourceError("no validation sample can be measured", expected="at least one", got=told or "no rows")
     if told:
         say(f"{len(encodings) - len(found)} of {len(encodings)} validation samples are left out: {told}")
-    scores = session.score([encoding.ids for _, encoding in found])
+    # A model that chooses its experts by the prompt must not see the answer before it does.
+    heads = [(encoding.trained[1:].index(True) + 1) for _, encoding in found] if getattr(session, "routes", False) else None
+    scores = session.score([encoding.ids for _, encoding in found], **({} if heads is None else {"heads": heads}))
     rows = []
     for (i, encoding), score in zip(found, scores, strict=True):
         trained = np.array(encoding.trained[1:])

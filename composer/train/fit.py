@@ -55,6 +55,8 @@ def _arguments(network: Any, *, spec: Train, n_steps: int, device: str, seed: in
     from transformers import TrainingArguments
 
     precision = ("bfloat16" if device == "cuda" else "float32") if spec.precision == "auto" else spec.precision
+    known = TrainingArguments.__dataclass_fields__
+    checkpointing = f"{'activation' if 'activation_checkpointing' in known else 'gradient'}_checkpointing"  # its name of late
     args = TrainingArguments(
         output_dir=str(folder), per_device_train_batch_size=1, num_train_epochs=1, train_sampling_strategy="sequential",
         learning_rate=spec.learning_rate, lr_scheduler_type=SCHEDULES[spec.lr_schedule],
@@ -64,7 +66,7 @@ def _arguments(network: Any, *, spec: Train, n_steps: int, device: str, seed: in
         logging_strategy="steps" if spec.report_to else "no",
         logging_steps=1, logging_nan_inf_filter=False, disable_tqdm=True, remove_unused_columns=False,
         dataloader_pin_memory=device == "cuda",
-        activation_checkpointing=spec.gradient_checkpointing, activation_checkpointing_kwargs={"use_reentrant": False},
+        **{checkpointing: spec.gradient_checkpointing, f"{checkpointing}_kwargs": {"use_reentrant": False}},
         use_cache=network.config.use_cache,  # else the Trainer writes False into the config that is saved
     )  # fmt: skip
     args._n_gpu = min(args.n_gpu, 1)  # several GPUs would become DataParallel, which splits a step's exact token mean

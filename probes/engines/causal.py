@@ -40,12 +40,14 @@ class CausalSession:
         self._last = {"logits_to_keep": 1} if "logits_to_keep" in taken else {}
         self._cache = "cache" if "cache" in taken else "past_key_values"  # renamed in transformers 5.24
         self.n_positions = getattr(base.config.get_text_config(), "max_position_embeddings", None)
+        self._mixture: Any = getattr(model, "mixture", None)  # of LoRAs, which chooses one for every prompt
+        self.routes = self._mixture is not None
         self._limits = Limits(base.get_input_embeddings().num_embeddings, self.n_positions)
         self._ends = _end_ids(tokenizer, base)
 
     def close(self) -> None:
         """Let go of the model."""
-        self._model = None
+        self._model = self._mixture = None
 
     def complete(
         self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float = 1.0, seed: int
@@ -74,8 +76,10 @@ class CausalSession:
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
         return [Completion(tuple(ids), text, ids[-1] in self._ends) for ids, text in zip(new, texts, strict=True)]
 
-    def score(self, sequences: Sequence[Sequence[int]]) -> list[TokenScores]:
+    def score(self, sequences: Sequence[Sequence[int]], *, heads: Sequence[int] | None = None) -> list[TokenScores]:
         """Return per sequence of n tokens the n - 1 log-probabilities (nats) and whether each token was the most likely.
+
+        ``heads`` are how many first tokens of each are its prompt, for a model that chooses its experts by it; else all are.
 
         Raises
         ------
@@ -87,7 +91,9 @@ class CausalSession:
         scores: list[TokenScores | None] = [None] * len(sequences)
         with bar("scoring", total=len(sequences), unit="sequences") as shown:
             for rows in batches([len(sequence) for sequence in sequences], self.batch_tokens):
-                for row, score in zip(rows, self._read([sequences[row] for row in rows]), strict=True):
+                own = [sequences[row] for row in rows]
+                routed = self.route([sequences[row][: heads[row]] for row in rows] if heads else own)
+                for row, score in zip(rows, self._read(own, routed=routed), strict=True):
                     scores[row] = score
                 shown.advance(len(rows))
         return [score for score in scores if score is not None]
@@ -103,12 +109,12 @@ class CausalSession:
         self._limits.check_choices(choices)
         self._limits.check(prompts)
         out = np.zeros((len(prompts), len(choices)))
-        n_shared = _shared(prompts)
+        n_shared = 0 if self.routes else _shared(prompts)  # prompts of several experts have no beginning in common
         begun = self._begin(prompts[0][:n_shared]) if n_shared else None
         with bar("choosing", total=len(prompts), unit="prompts") as shown:
             for rows in batches([len(prompt) for prompt in prompts], self.batch_tokens):
                 ends = [prompts[row][n_shared:] for row in rows]
-                for row, own in zip(rows, self._logits(ends, begun=begun), strict=True):
+                for row, own in zip(rows, self._logits(ends, begun=begun, routed=self.route(ends)), strict=True):
                     out[row] = own[-1].log_softmax(-1)[list(choices)].double().cpu().numpy()
                 shown.advance(len(rows))
         return out
@@ -120,9 +126,9 @@ class CausalSession:
         alive = list(range(len(prompts)))
         position = min(map(len, prompts))
         tokens = self._tensor([list(prompt[:position]) for prompt in prompts])
-        cache = None
+        cache, routed = None, self.route(prompts)
         while alive:
-            logits, cache = self._step(tokens, cache)
+            logits, cache = self._step(tokens, cache, routed=None if routed is None else routed.of(alive))
             steps = [max(position - len(prompts[row]), 0) for row in alive]
             drawn = draw(logits, self._tensor(uniforms[alive, steps]), temperature=temperature)
             keep, tokens_next = [], []
@@ -141,9 +147,15 @@ class CausalSession:
             position += 1
         return new
 
-    def _step(self, tokens: torch.Tensor, cache: Any) -> tuple[torch.Tensor, Any]:
+    def route(self, prompts: Sequence[Sequence[int]]) -> Any:
+        """Return which experts the whole prompts are given to, where the model has several."""
+        return None if self._mixture is None else self._mixture.route(prompts)
+
+    def _step(self, tokens: torch.Tensor, cache: Any, *, routed: Any = None) -> tuple[torch.Tensor, Any]:
         import torch
 
+        if routed is not None:
+            self._mixture.take(routed.experts)
         with torch.inference_mode():
             out = self._open()(input_ids=tokens, use_cache=True, **{self._cache: cache}, **self._last)
         kept = getattr(out, self._cache, None)
@@ -151,9 +163,11 @@ class CausalSession:
             raise ModelError("the model keeps no key-value cache", got=type(self._model).__name__)
         return out.logits[:, -1], kept
 
-    def _read(self, sequences: list[Sequence[int]]) -> list[TokenScores]:
+    def _read(self, sequences: list[Sequence[int]], *, routed: Any = None) -> list[TokenScores]:
         scores = []
-        for own, sequence in zip(self._logits(sequences), sequences, strict=True):  # one row at a time: the vocabulary is wide
+        for own, sequence in zip(
+            self._logits(sequences, routed=routed), sequences, strict=True
+        ):  # one row at a time: the vocabulary is wide
             target = self._tensor(list(sequence[1:]))
             logprob = own[:-1].log_softmax(-1).gather(-1, target[:, None]).squeeze(-1).double()
             scores.append(TokenScores(logprob.cpu().numpy(), (own[:-1].argmax(-1) == target).cpu().numpy()))
@@ -163,7 +177,7 @@ class CausalSession:
         """Return the cache of a beginning that several prompts share."""
         return self._step(self._tensor([list(ids)]), None)[1]
 
-    def _logits(self, sequences: list[Sequence[int]], *, begun: Any = None) -> Iterator[torch.Tensor]:
+    def _logits(self, sequences: list[Sequence[int]], *, begun: Any = None, routed: Any = None) -> Iterator[torch.Tensor]:
         """Yield the logits behind every token of each sequence, (n, vocabulary), in float32 or better.
 
         ``begun`` is the cache of what stands before all of them; it is left as it is.
@@ -177,6 +191,8 @@ class CausalSession:
         if begun is not None:
             before = {"use_cache": True, self._cache: copy.deepcopy(begun)}
             before[self._cache].reorder_cache(torch.zeros(len(sequences), dtype=torch.int64, device=ids.device))
+        if routed is not None:
+            self._mixture.take(routed.experts)
         with torch.inference_mode():
             logits = self._open()(input_ids=ids, **before).logits
         exact = torch.promote_types(logits.dtype, torch.float32)

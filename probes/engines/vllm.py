@@ -14,13 +14,15 @@ from composer.errors import ModelError
 from composer.spec import outside_identity
 from composer.types import ModelRef
 from probes.engines import Engine
-from probes.engines.vllm_child.adapter import describe
+from probes.engines.vllm_child.adapter import MIXTURE, describe, describe_bank
 from probes.engines.vllm_child.process import Child
 from probes.engines.vllm_child.session import VllmSession
 
 
 class Vllm(Engine):
     """Run a model, and a peft LoRA adapter on top of it, in a vLLM that starts on opening and whose memory is free on closing.
+
+    Of a mixture of LoRAs vLLM holds all experts; which one completes a prompt has to be said.
 
     What is None is decided by vLLM, except on a CPU: there the key-value cache takes 1 GiB and nothing is compiled.
     ``max_num_batched_tokens`` bounds the tokens of one step and with them what scoring takes: about 12 bytes for each and every
@@ -63,11 +65,12 @@ class Vllm(Engine):
         tokenizer = load_tokenizer(model.path, chat_template=model.chat_template)
         settings = self._settings(model)
         child = Child(environment=self._environment(), where=model.path)
+        n_experts = len((settings["adapter"] or {}).get("paths", ()))
         try:
             [facts] = child.ask(settings, answers=1, timeout=self.startup_timeout)
             if not facts["finite"]:
                 raise ModelError("the model's scores are not finite", where=model.path, hint="try dtype float32")
-            session = VllmSession(child, tokenizer, facts=facts)
+            session = VllmSession(child, tokenizer, facts=facts, n_experts=n_experts)
             try:
                 yield session
             finally:
@@ -77,7 +80,9 @@ class Vllm(Engine):
 
     def _settings(self, model: ModelRef) -> dict[str, Any]:
         own = self.model_dump(exclude={"name", "threads", "startup_timeout"})
-        adapter = None if model.adapter is None else describe(Path(model.adapter))
+        folder = None if model.adapter is None else Path(model.adapter)
+        told = describe_bank if folder is not None and (folder / MIXTURE).is_file() else describe
+        adapter = None if folder is None else told(folder)
         return {"model": model.path, "adapter": adapter, **own}
 
     def _environment(self) -> dict[str, str]:

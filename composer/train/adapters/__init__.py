@@ -145,10 +145,12 @@ from composer.train.adapters.full import Full  # noqa: E402
 from composer.train.adapters.lora import Lora  # noqa: E402
 from composer.train.adapters.loramoe import LoraMoe  # noqa: E402
 from composer.train.adapters.lota import Lota  # noqa: E402
+from composer.train.adapters.mola import Mola  # noqa: E402
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "full": Full,
     "lora": Lora,
     "loramoe": LoraMoe,
     "lota": Lota,
+    "mola": Mola,
 }

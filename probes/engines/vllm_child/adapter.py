@@ -8,6 +8,26 @@ from typing import Any
 
 from composer.errors import ModelError
 
+MIXTURE = "mola.json"
+"""What lies in the folder of a mixture of LoRAs: it names the folders in ``experts``, in the order of their numbers."""
+
+
+def describe_bank(folder: Path) -> dict[str, Any]:
+    """Return of a mixture of LoRAs the paths of its experts, and of all of them what :func:`describe` says of one.
+
+    Raises
+    ------
+    ModelError
+        Where the mixture is broken, or an expert of it is.
+    """
+    try:
+        names = json.loads((folder / MIXTURE).read_text(encoding="utf-8"))["experts"]
+        told = [describe(folder / "experts" / name) for name in names]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"no mixture of LoRAs: {type(error).__name__} {error}", where=str(folder)) from None
+    modules = sorted({module for each in told for module in each["modules"]})
+    return {"paths": [each["path"] for each in told], "rank": max(each["rank"] for each in told), "modules": modules}
+
 
 def describe(folder: Path) -> dict[str, Any]:
     """Return the adapter's path, its largest rank and the names of the modules that it changes.

@@ -24,9 +24,9 @@ MAX_CHOICES = 128
 class VllmSession:
     """A model that is open in vLLM; see :class:`probes.engines.Session`."""
 
-    def __init__(self, child: Child, tokenizer: Any, *, facts: Mapping[str, Any]) -> None:
+    def __init__(self, child: Child, tokenizer: Any, *, facts: Mapping[str, Any], n_experts: int = 0) -> None:
         self._child: Child | None = child
-        self.structured = True
+        self.structured, self._n_experts = True, n_experts
         self.tokenizer = tokenizer
         self.n_positions: int = facts["positions"]
         self._limits = Limits(facts["vocabulary"], facts["positions"])
@@ -44,12 +44,14 @@ class VllmSession:
         temperature: float = 1.0,
         seed: int,
         schema: Mapping[str, Any] | None = None,
+        experts: Sequence[int] | None = None,
     ) -> list[Completion]:
         """Continue every prompt until an end token or ``max_new_tokens``, from the whole distribution: no top-k and no top-p.
 
         A prompt's draws belong to (seed, prompt index), so how many are asked for at once does not change the texts, up to the
         rounding of the model's own arithmetic. Temperature 0 takes the most likely token. With a JSON schema no token is drawn
         that leads out of it, so that a text that ended is a value of it; its strings may hold control characters as they are.
+        Of a mixture, ``experts`` are the numbers of those that answer, -1 for the base alone.
 
         Raises
         ------
@@ -63,9 +65,11 @@ class VllmSession:
         if temperature and not 0.01 <= temperature <= 2:
             raise InputError("vLLM has no such temperature", expected="0, or 0.01 to 2", got=temperature)
         self._limits.check(prompts, more=max_new_tokens)
+        self._check_experts(experts, len(prompts))
         job = {"max_new_tokens": max_new_tokens, "temperature": temperature, "ends": sorted(self._ends), "schema": schema}
         seeds = [seed_of(seed, "complete", row) for row in range(len(prompts))]
-        new = self._ask("complete", prompts, job, "completing", each={"seeds": seeds})
+        each: dict[str, Sequence[Any]] = {"seeds": seeds, **({} if experts is None else {"experts": list(map(int, experts))})}
+        new = self._ask("complete", prompts, job, "completing", each=each)
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
         return [Completion(tuple(ids), text, ids[-1] in self._ends) for ids, text in zip(new, texts, strict=True)]
 
@@ -81,6 +85,7 @@ class VllmSession:
             Where the child ends in the middle.
         """
         self._limits.check(sequences)
+        self._check_experts(None, len(sequences))
         scored = [ids for ids in sequences if len(ids) > 1]
         found = iter(self._ask("score", scored, {}, "scoring"))
         pairs = [next(found) if len(ids) > 1 else ([], []) for ids in sequences]
@@ -98,12 +103,22 @@ class VllmSession:
         """
         self._limits.check_choices(choices)
         self._limits.check(prompts, more=1)
+        self._check_experts(None, len(prompts))
         parts = []
         for first in range(0, len(choices), MAX_CHOICES):
             job = {"choices": list(choices[first : first + MAX_CHOICES])}
             found = self._ask("choose", prompts, job, "choosing")
             parts.append(_finite(found).reshape(len(prompts), len(job["choices"])))
         return np.concatenate(parts, axis=1)
+
+    def _check_experts(self, experts: Sequence[int] | None, n: int) -> None:
+        if (experts is None) == bool(self._n_experts) and n:
+            if experts is not None:
+                raise ModelError("the model has no experts", where="engine")
+            hint = "use the engine hf, or sft-composer generate"
+            raise ModelError("a mixture of LoRAs does not choose its experts in vLLM", where="engine", hint=hint)
+        if experts is not None and not (len(experts) == n and all(-1 <= each < self._n_experts for each in experts)):
+            raise InputError("no such experts", expected=f"{n} numbers from -1 to {self._n_experts - 1}", got=str(experts)[:80])
 
     def _ask(
         self,

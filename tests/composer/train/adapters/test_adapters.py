@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -19,6 +19,9 @@ from composer.train.sparse.mask import extract_mask, maskable
 from composer.types import ModelRef
 
 IDS = torch.arange(5, 69).reshape(4, 16)
+DOMAINS = ("law", "code")
+BATCH = {"input_ids": IDS, "labels": IDS, "attention_mask": torch.ones_like(IDS), "domain": torch.tensor([0, 1, 1, 0])}
+Attached = Callable[..., Any]
 
 
 @pytest.fixture(params=["llama", "gpt2"])
@@ -31,20 +34,33 @@ def adapter(request: pytest.FixtureRequest) -> Adapter:
     return ADAPTERS[request.param]()
 
 
-def attached(adapter: Adapter, origin: ModelRef, *, previous: Path | None = None, seed: int = 3) -> Any:
+@pytest.fixture
+def given(adapter: Adapter, origin: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """What the adapter needs to be made before, of what changes nothing yet."""
+    folder = tmp_path_factory.mktemp("given")
+    if "mask" in adapter.needs:  # by the size of the weights
+        extract_mask(maskable(load(origin, device="cpu")[0]), 0.7).save(folder / "mask.safetensors")
+        return {"mask": folder}
+    if "experts" not in adapter.needs:
+        return {}
+    for i, domain in enumerate(DOMAINS):
+        own: Any = adapter.expert
+        own.save(own.attach(load(origin, device="cpu")[0], previous=None, seed=i), None, folder / domain)
+    return {f"experts/{domain}": folder / domain for domain in DOMAINS}
+
+
+def attached(
+    adapter: Adapter,
+    origin: ModelRef,
+    given: Mapping[str, Path] = {},
+    *,
+    previous: Path | None = None,
+    seed: int = 3,
+) -> Any:
     if previous is not None and not adapter.needs_base:
         origin = ModelRef(path=str(previous / adapter.where))
-    network = load(origin, device="cpu")[0]
-    with TemporaryDirectory() as folder:
-        given = {name: made(name, network, Path(folder)) for name in adapter.needs} if previous is None else {}
-        return adapter.attach(network, previous=previous, seed=seed, given=given)
-
-
-def made(name: str, network: Any, folder: Path) -> Path:
-    """The folder of what an adapter needs: a mask by the size of the weights."""
-    assert name == "mask"
-    extract_mask(maskable(network), 0.7).save(folder / "mask.safetensors")
-    return folder
+    own = {} if previous is not None else given
+    return adapter.attach(load(origin, device="cpu")[0], previous=previous, seed=seed, domains=DOMAINS, given=own)
 
 
 def following(model: Any, before: dict[str, torch.Tensor]) -> set[int]:
@@ -59,15 +75,18 @@ def logits(model: Any) -> torch.Tensor:
         return model(input_ids=IDS).logits
 
 
-def moved(adapter: Adapter, origin: ModelRef, *, steps: int = 20) -> tuple[Any, dict[str, torch.Tensor], list[float]]:
+def moved(
+    adapter: Adapter, origin: ModelRef, given: Mapping[str, Path], *, steps: int = 20
+) -> tuple[Any, dict[str, torch.Tensor], list[float]]:
     """Train a little; return the module, all its tensors before, and the losses."""
-    model = attached(adapter, origin)
+    model = attached(adapter, origin, given)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     optimizer = torch.optim.AdamW(adapter.state(model).values(), lr=1e-2, weight_decay=0.1)
     losses = []
     for _ in range(steps):
+        adapter.before_forward(model, BATCH)
         loss = model(input_ids=IDS, labels=IDS).loss
-        extra = adapter.extra_loss(model, {"input_ids": IDS, "labels": IDS})
+        extra = adapter.extra_loss(model, BATCH)
         (loss if extra is None else loss + extra).backward()
         adapter.after_backward(model)
         optimizer.step()
@@ -85,12 +104,12 @@ def test_members_say_what_they_are() -> None:
         assert member.summary
 
 
-def test_output_is_unchanged_at_the_start(adapter: Adapter, origin: ModelRef) -> None:
-    assert torch.equal(logits(attached(adapter, origin)), logits(load(origin, device="cpu")[0]))
+def test_output_is_unchanged_at_the_start(adapter: Adapter, origin: ModelRef, given: Mapping[str, Path]) -> None:
+    assert torch.equal(logits(attached(adapter, origin, given)), logits(load(origin, device="cpu")[0]))
 
 
-def test_only_what_state_names_moves_and_all_of_it(adapter: Adapter, origin: ModelRef) -> None:
-    model, before, _ = moved(adapter, origin)
+def test_only_what_state_names_moves_and_all_of_it(adapter: Adapter, origin: ModelRef, given: Mapping[str, Path]) -> None:
+    model, before, _ = moved(adapter, origin, given)
     after = model.state_dict()
     changed = {after[name].data_ptr() for name in before if not torch.equal(before[name], after[name])}
     assert changed - following(model, before) == {
@@ -98,13 +117,15 @@ def test_only_what_state_names_moves_and_all_of_it(adapter: Adapter, origin: Mod
     }  # tied weights have several names
 
 
-def test_loss_falls(adapter: Adapter, origin: ModelRef) -> None:
-    losses = moved(adapter, origin)[2]
+def test_loss_falls(adapter: Adapter, origin: ModelRef, given: Mapping[str, Path]) -> None:
+    losses = moved(adapter, origin, given)[2]
     assert losses[-1] < losses[0] - 0.5
 
 
-def test_save_and_load_round_trip_exactly(adapter: Adapter, origin: ModelRef, tmp_path: Path) -> None:
-    model, _, _ = moved(adapter, origin, steps=3)
+def test_save_and_load_round_trip_exactly(
+    adapter: Adapter, origin: ModelRef, given: Mapping[str, Path], tmp_path: Path
+) -> None:
+    model, _, _ = moved(adapter, origin, given, steps=3)
     adapter.save(model, load_tokenizer(origin.path), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [adapter.where]
     again = attached(adapter, origin, previous=tmp_path)
@@ -112,18 +133,18 @@ def test_save_and_load_round_trip_exactly(adapter: Adapter, origin: ModelRef, tm
     assert state.keys() == state_again.keys()
     assert all(torch.equal(state[name], state_again[name]) for name in state)
     assert torch.equal(logits(model), logits(again))
-    weights = [path.suffix for path in (tmp_path / adapter.where).iterdir() if path.suffix in (".bin", ".pt", ".safetensors")]
+    weights = [path.suffix for path in (tmp_path / adapter.where).rglob("*") if path.suffix in (".bin", ".pt", ".safetensors")]
     assert set(weights) == {".safetensors"}
 
 
-def test_start_is_a_function_of_the_seed(adapter: Adapter, base: ModelRef) -> None:
-    one, two = (adapter.state(attached(adapter, base)) for _ in range(2))
+def test_start_is_a_function_of_the_seed(adapter: Adapter, origin: ModelRef, given: Mapping[str, Path]) -> None:
+    one, two = (adapter.state(attached(adapter, origin, given)) for _ in range(2))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_global_randomness_is_untouched(adapter: Adapter, base: ModelRef) -> None:
+def test_global_randomness_is_untouched(adapter: Adapter, origin: ModelRef, given: Mapping[str, Path]) -> None:
     state = torch.get_rng_state()
-    attached(adapter, base)
+    attached(adapter, origin, given)
     assert torch.equal(state, torch.get_rng_state())
 
 

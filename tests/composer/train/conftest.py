@@ -100,10 +100,22 @@ def root() -> Path:
     return Path(__file__).resolve().parents[3]
 
 
+@pytest.fixture(scope="session")
+def fresh(base: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """LoRAs that change nothing yet, as a mixture needs them of every domain."""
+    from composer.train.adapters.mola import Mola
+    from composer.train.model import load
+
+    folder, expert = tmp_path_factory.mktemp("fresh"), Mola().expert
+    for i, domain in enumerate(DOCUMENTS):
+        expert.save(expert.attach(load(base, device="cpu")[0], previous=None, seed=i), None, folder / domain)
+    return {f"experts/{domain}": folder / domain for domain in DOCUMENTS}
+
+
 @pytest.fixture
 def run(
     samples: pl.DataFrame, composed: Callable[[pl.DataFrame], pl.DataFrame], base: ModelRef,
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest,
 ) -> Callable[..., dict[str, Any]]:  # fmt: skip
     """Train; what the adapter needs is made before, if there is no start that has it."""
 
@@ -112,10 +124,12 @@ def run(
     ) -> Any:
         spec = Train(**{"batch_size": 8, "threads": 1, "device": "cpu", **fields})
         how: dict[str, Any] = {"model": model, "start": start, "spec": spec, "max_length": 64, "seed": 7}
-        given = {}
-        if "mask" in spec.adapter.needs and start is None:
+        needs, given = () if start else spec.adapter.needs, {}
+        if "mask" in needs:
             given["mask"] = tmp_path_factory.mktemp("mask")
             calibrate(composed(rows), rows, folder=given["mask"], **how)
+        if "experts" in needs:
+            given |= request.getfixturevalue("fresh")
         return train(composed(rows), samples, folder=folder, given=given, **how)
 
     return run

@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from composer.encode import load_tokenizer, prompt_ids
 from composer.errors import ModelError, SpecError
 from composer.fingerprint import sha256
-from composer.train import Train, train
 from composer.train.adapters.lora import Lora
 from composer.train.adapters.mola import Mola
 from composer.train.model import load
@@ -28,41 +27,10 @@ from probes.retention import measure
 
 Run = Callable[..., dict[str, Any]]
 EXPERT = {"rank": 4, "alpha": 8, "targets": ("q_proj", "up_proj", "down_proj")}
-MOLA = {"name": "mola", "expert": EXPERT}
 
 
 class Stopped(BaseException):
     """Stands for a kill: nothing catches it."""
-
-
-@pytest.fixture(scope="session")
-def given(
-    tmp_path_factory: pytest.TempPathFactory, samples: pl.DataFrame, composed: Callable[..., pl.DataFrame], base: ModelRef
-) -> Mapping[str, Path]:
-    """A LoRA trained on each domain alone."""
-    folder = tmp_path_factory.mktemp("experts")
-    spec = Train(adapter={"name": "lora", **EXPERT}, learning_rate=1e-2, epochs=2, batch_size=8, threads=1, device="cpu")
-    for domain in ("law", "code", "third"):
-        rows = composed(samples.filter(pl.col("domain") == ("law" if domain == "third" else domain)))
-        train(rows, samples, model=base, start=None, spec=spec, max_length=64, seed=7, folder=folder / domain)
-    return {f"experts/{domain}": folder / domain for domain in ("law", "code", "third")}
-
-
-@pytest.fixture
-def mix(
-    samples: pl.DataFrame, composed: Callable[..., pl.DataFrame], base: ModelRef, given: Mapping[str, Path]
-) -> Callable[..., dict[str, Any]]:
-    def mix(
-        folder: Path, *, names: tuple[str, ...] = ("law", "code"), rows: pl.DataFrame = samples, start: Path | None = None,
-        adapter: Mapping[str, Any] = {}, **fields: Any,
-    ) -> dict[str, Any]:  # fmt: skip
-        spec = Train(**{"batch_size": 8, "threads": 1, "device": "cpu", "adapter": {**MOLA, **adapter}, **fields})
-        own = {f"experts/{name}": given[f"experts/{name}"] for name in names}
-        return train(
-            composed(rows), samples, model=base, start=start, spec=spec, max_length=64, seed=7, folder=folder, given=own
-        )
-
-    return mix
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -91,7 +59,7 @@ def prompts(tokenizer: Any, samples: pl.DataFrame, domain: str) -> list[list[int
 
 
 def test_it_learns_to_tell_domains_apart_and_each_goes_on_learning(
-    mix: Run, base: ModelRef, samples: pl.DataFrame, given: Mapping[str, Path], tmp_path: Path
+    mix: Run, base: ModelRef, samples: pl.DataFrame, loras: Mapping[str, Path], tmp_path: Path
 ) -> None:
     stats = mix(tmp_path, learning_rate=3e-3, epochs=2)
     assert stats["loss_last"] < stats["loss_first"]
@@ -99,7 +67,7 @@ def test_it_learns_to_tell_domains_apart_and_each_goes_on_learning(
     for i, domain in enumerate(("law", "code")):
         chosen = network.mixture.route(prompts(tokenizer, samples, domain)).experts
         assert chosen.unique().tolist() == [i]
-        before = load_file(given[f"experts/{domain}"] / "adapter/adapter_model.safetensors")
+        before = load_file(loras[f"experts/{domain}"] / "adapter/adapter_model.safetensors")
         after = load_file(tmp_path / f"adapter/experts/{domain}/adapter_model.safetensors")
         assert before.keys() == after.keys()
         assert all(not torch.equal(before[name], after[name]) for name in before)
@@ -122,12 +90,12 @@ def test_what_is_left_is_loras_of_peft_and_small_files(mix: Run, base: ModelRef,
             torch.testing.assert_close(own, peft(input_ids=ids).logits)
 
 
-def test_the_loss_starts_at_the_logarithm_of_n(base: ModelRef, given: Mapping[str, Path]) -> None:
+def test_the_loss_starts_at_the_logarithm_of_n(base: ModelRef, loras: Mapping[str, Path]) -> None:
     ids = torch.arange(5, 69).reshape(4, 16)
     batch = {"input_ids": ids, "labels": ids, "attention_mask": torch.ones_like(ids), "domain": torch.tensor([0, 1, 1, 0])}
     for eta, names in ((1.0, ("law", "code")), (0.5, ("law", "code", "third"))):
         adapter = Mola(expert=EXPERT, eta=eta)
-        own = {f"experts/{name}": given[f"experts/{name}"] for name in names}
+        own = {f"experts/{name}": loras[f"experts/{name}"] for name in names}
         model = adapter.attach(load(base, device="cpu")[0], previous=None, seed=0, domains=names, given=own)
         adapter.before_forward(model, batch)
         model(input_ids=ids)
@@ -145,9 +113,9 @@ def test_routers_do_not_shape_experts(mix: Run, decision: str, samples: pl.DataF
     assert float(first["adapter/weight"].abs().max()) == 0.0
 
 
-def test_a_look_knows_the_domain(base: ModelRef, given: Mapping[str, Path]) -> None:
+def test_a_look_knows_the_domain(base: ModelRef, loras: Mapping[str, Path]) -> None:
     adapter = Mola(expert=EXPERT)
-    own = {f"experts/{name}": given[f"experts/{name}"] for name in ("code", "law")}
+    own = {f"experts/{name}": loras[f"experts/{name}"] for name in ("code", "law")}
     model = adapter.attach(load(base, device="cpu")[0], previous=None, seed=0, domains=("law", "code"), given=own)
     ids = torch.arange(5, 37).reshape(2, 16)
     with torch.no_grad():
@@ -158,11 +126,11 @@ def test_a_look_knows_the_domain(base: ModelRef, given: Mapping[str, Path]) -> N
     assert model.mixture.prompts is None
 
 
-def test_routers_alone_leave_experts_as_they_were(mix: Run, given: Mapping[str, Path], tmp_path: Path) -> None:
+def test_routers_alone_leave_experts_as_they_were(mix: Run, loras: Mapping[str, Path], tmp_path: Path) -> None:
     stats = mix(tmp_path, adapter={"train_experts": False}, weight_decay=0.1)
     assert stats["trainable_parameters"] == weights(tmp_path)["adapter/weight"].numel()
     for name in ("law", "code"):
-        before = load_file(given[f"experts/{name}"] / "adapter/adapter_model.safetensors")
+        before = load_file(loras[f"experts/{name}"] / "adapter/adapter_model.safetensors")
         after = load_file(tmp_path / f"adapter/experts/{name}/adapter_model.safetensors")
         assert all(torch.equal(before[key], after[key]) for key in before)
     assert float(weights(tmp_path)["adapter/weight"].abs().max()) > 0
@@ -206,11 +174,11 @@ def test_a_stopped_training_ends_in_the_same_bits(
 
 
 def test_a_new_domain_leaves_what_routers_said_of_the_others(
-    mix: Run, base: ModelRef, given: Mapping[str, Path], tmp_path: Path
+    mix: Run, base: ModelRef, loras: Mapping[str, Path], tmp_path: Path
 ) -> None:
     mix(tmp_path, learning_rate=3e-3)
     before, adapter = opened(base, tmp_path), Mola(expert=EXPERT)
-    more = {"experts/third": given["experts/third"]}
+    more = {"experts/third": loras["experts/third"]}
     after = adapter.attach(load(base, device="cpu")[0], previous=tmp_path, seed=0, domains=("law", "code", "third"), given=more)
     pooled = torch.randn(5, 64, generator=torch.Generator().manual_seed(1))
     for block in range(2):
@@ -294,10 +262,10 @@ def test_experts_of_other_settings_are_refused(mix: Run, tmp_path: Path) -> None
         mix(tmp_path, adapter={"expert": {**EXPERT, "rank": 8}})
 
 
-def test_several_processes_are_refused(base: ModelRef, given: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_are_refused(base: ModelRef, loras: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(SpecError, match=r"train\.processes: mola trains in one process"):
-        Mola(expert=EXPERT).attach(load(base, device="cpu")[0], previous=None, seed=0, given=given)
+        Mola(expert=EXPERT).attach(load(base, device="cpu")[0], previous=None, seed=0, given=loras)
 
 
 def test_a_folder_that_was_cut_short_is_refused(mix: Run, base: ModelRef, gpt2: ModelRef, tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def test_only_what_bears_on_the_mask_makes_it_again(done: Done, world: Path) -> 
         assert keys(change)[0] != one[0], change
 
 
+@pytest.mark.slow
 def test_masks_of_a_sequence_are_disjoint(done: Done, world: Path) -> None:
     plan, made = carried_out(done, world, *SEQUENCE)
     phases = ("law", "medicine", "code")
@@ -98,6 +99,7 @@ def test_masks_of_a_sequence_are_disjoint(done: Done, world: Path) -> None:
     assert 0 < changed <= deltas[2].mask.n_kept
 
 
+@pytest.mark.slow
 def test_it_goes_with_a_law_and_its_references(done: Done, world: Path) -> None:
     law = ("train.law={name: potential, every: 2, floor: 0.05}", "train.reference={epochs: 1, rows: 8}")
     plan, made = carried_out(done, world, *law, "train.packing=64")

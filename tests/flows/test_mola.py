@@ -47,6 +47,7 @@ def test_a_lora_of_every_domain_comes_before_the_mixture(done: Done, world: Path
     assert keys["train"] != made["train"].key
 
 
+@pytest.mark.slow
 def test_a_sequence_adds_experts_where_domains_are_new(done: Done, world: Path) -> None:
     more = ("sequence=[law, [medicine, code]]", "replay={name: random, per_task: 6}", "budget={unit: samples}")
     plan, store = planned(done, world, *more, "evaluate={max_samples: 6, experts: true}")
@@ -61,6 +62,7 @@ def test_a_sequence_adds_experts_where_domains_are_new(done: Done, world: Path) 
     assert made["train medicine+code"].json("adapter/mola.json") == {"experts": list(DOMAINS)}
 
 
+@pytest.mark.slow
 def test_reference_losses_are_of_one_lora(done: Done, world: Path) -> None:
     law = ("train.law={name: potential, every: 2, floor: 0.05}", "train.reference={epochs: 1, rows: 8}")
     plan, store = planned(done, world, *law)

@@ -63,7 +63,7 @@ def looks(artifact: Artifact) -> pl.DataFrame:
     return tables.read(artifact.file("weights.parquet"), tables.WEIGHTS)
 
 
-@pytest.mark.parametrize("policy", ["random", "loss"])
+@pytest.mark.parametrize("policy", ["random", pytest.param("loss", marks=pytest.mark.slow)])
 def test_a_law_weighs_every_phase_of_several_domains(done: Done, world: Path, policy: str) -> None:
     said, made = carried_out(done, world, f"replay={{name: {policy}, per_task: 12}}", LAW, REFERENCE)
     assert [line for line in said if "nothing to weigh" in line] == [
@@ -89,7 +89,7 @@ def test_a_law_weighs_every_phase_of_several_domains(done: Done, world: Path, po
     assert [each["stage"] for each in kept["relative_gain"]] == ["before", *PHASES]
 
 
-@pytest.mark.parametrize("more", [(), (LAW, REFERENCE)])
+@pytest.mark.parametrize("more", [(), pytest.param((LAW, REFERENCE), marks=pytest.mark.slow)])
 def test_a_sequence_that_is_stopped_in_any_phase_goes_on_where_it_stood(
     done: Done, world: Path, more: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=[(kind, tied) for kind in sorted(FAMILIES) for tied in (True, False)], ids=lambda p: f"{p[0]}-{p[1]}")
+OFTEN = {("llama", True), ("llama", False), ("gpt2", True), ("qwen2", False)}
+CASES = [
+    pytest.param(case, id=f"{case[0]}-{'tied' if case[1] else 'untied'}", marks=() if case in OFTEN else pytest.mark.slow)
+    for case in product(sorted(FAMILIES), (True, False))
+]
+
+
+@pytest.fixture(params=CASES)
 def model(request: pytest.FixtureRequest, base: ModelRef, tmp_path: Path) -> ModelRef:
     kind, tied = request.param
     tokenizer = load_tokenizer(base.path)

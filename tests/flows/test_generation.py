@@ -18,7 +18,6 @@ from composer.train.adapters.lora import Lora
 from composer.train.adapters.mola import Mola
 from composer.train.model import describe, fingerprint, load
 from composer.train.mola.router import Routing
-from composer.train.tokenizer import learn
 from composer.types import ModelRef
 from flows import generation
 from flows.cli import app, invoke
@@ -27,6 +26,7 @@ from probes.engines.hf import Hf
 from probes.engines.vllm import Vllm
 from probes.engines.vllm_child.adapter import describe_bank
 from probes.engines.vllm_child.session import VllmSession
+from tests.flows.untrained import untrained
 
 Done = tuple[Path, dict[str, Artifact]]
 NAMES = ("law", "medicine", "code")
@@ -43,21 +43,7 @@ PROMPTS = [
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model of two blocks that was never trained, so that any version of transformers makes it."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("base") / "model"
-    tokenizer = learn(PROMPTS, vocab=300)
-    tokenizer.save_pretrained(folder)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, head_dim=32, max_position_embeddings=256, bos_token_id=0, eos_token_id=1, pad_token_id=2,
-        initializer_range=0.1,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(11)
-        LlamaForCausalLM(config).save_pretrained(folder)
-    return str(folder)
+    return untrained(tmp_path_factory.mktemp("base") / "model", PROMPTS)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from composer.encode import load_tokenizer, prompt_ids
 from composer.train.adapters.lota import DELTA, Lota
@@ -15,30 +14,17 @@ from composer.train.merging import merge
 from composer.train.model import describe, fingerprint, load
 from composer.train.sparse.mask import extract_mask, maskable
 from composer.train.sparse.vector import SparseDelta
-from composer.train.tokenizer import learn
 from composer.types import ModelRef
 from probes.engines.hf import Hf
 from probes.engines.vllm import Vllm
+from tests.flows.untrained import untrained
 
 PROMPTS = ["court statute", "Name what follows dose in medicine.", "loop", "array return string"]
 
 
 @pytest.fixture
 def base(tmp_path: Path) -> ModelRef:
-    """A model of two blocks that was never trained, so that any version of transformers makes it."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = learn(PROMPTS, vocab=300)
-    tokenizer.save_pretrained(tmp_path / "base")
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, head_dim=32, max_position_embeddings=256, bos_token_id=0, eos_token_id=1, pad_token_id=2,
-        initializer_range=0.1,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(11)
-        LlamaForCausalLM(config).save_pretrained(tmp_path / "base")
-    return ModelRef(path=str(tmp_path / "base"))
+    return ModelRef(path=untrained(tmp_path / "base", PROMPTS))
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ class Adapter(Spec):
     def save(self, model: Any, tokenizer: Any, folder: Path) -> None:
         """Write the trained module into ``folder/<where>`` as safetensors."""
 
-    def apply(self, network: Any, folder: Path) -> Any:
+    def apply(self, network: Any, folder: Path) -> Any:  # noqa: ARG002
         """Return a base with what ``save`` left in ``folder``, a ``<where>``, on top of it, ready to be used.
 
         Raises
@@ -91,7 +91,7 @@ class Adapter(Spec):
         ModelError
             Where the folder holds nothing of this method, or what was cut short or is of another model.
         """
-        raise NotImplementedError
+        raise ModelError("not to be put on a base", where=str(folder), expected="an adapter", got=self.name)
 
     def deltas(self, network: Any, folder: Path) -> Mapping[str, Callable[[], Tensor]]:  # noqa: ARG002
         """Return by a weight's name what gives by how much it was moved from a base's, float64 in the weight's shape.

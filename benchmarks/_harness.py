@@ -5,6 +5,8 @@ is not the question. :func:`race` runs every side in a fresh process of its own,
 children), wall seconds and peak memory (resident, children included), where one side's caches and threads must not help or
 hinder another.
 
+With ``--cuda`` the scripts that know it put their work on a GPU; its results stand under a name of their own.
+
 The last line has name, ratio (ours over theirs), target, better, equal, n, sizes, machine; a script of several ratios has them
 all under ``ratios``, the first one at the top. Where the outputs differ it says ``equal: false`` and gives no ratio.
 """
@@ -32,6 +34,7 @@ import psutil
 
 QUICK = "--quick" in sys.argv
 LARGE = "--large" in sys.argv
+DEVICE = "cuda" if "--cuda" in sys.argv else "cpu"
 WARM = (256 if QUICK else 2048) << 20  # bytes
 
 Better = Literal["lower", "higher"]
@@ -191,6 +194,19 @@ def cpu_seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - begun, result
 
 
+def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds of a call and its result: of CPU time, or with ``--cuda`` of wall time until the GPU has done it."""
+    if DEVICE == "cpu":
+        return cpu_seconds(work)
+    import torch
+
+    torch.cuda.synchronize()
+    begun = time.perf_counter()
+    result = work()
+    torch.cuda.synchronize()
+    return time.perf_counter() - begun, result
+
+
 def compare(
     name: str,
     *,
@@ -202,12 +218,12 @@ def compare(
     sizes: dict[str, Any],
     repeats: int = 5,
 ) -> None:
-    """Run both sides in turns in this process, compare every pair of outputs, and tell the median ratio of CPU seconds."""
+    """Run both sides in turns in this process, compare every pair of outputs, and tell the median ratio of their seconds."""
     ratios: list[float] = []
     equal = True
     for i in range(2 if QUICK else repeats):
-        theirs_s, their_result = cpu_seconds(theirs)
-        ours_s, our_result = cpu_seconds(ours)
+        theirs_s, their_result = seconds(theirs)
+        ours_s, our_result = seconds(ours)
         equal = equal and same(our_result, their_result)
         ratios.append(ours_s / theirs_s)
         print(f"{name} {i + 1}: ours {ours_s:.4f} s, theirs {theirs_s:.4f} s, ratio {ratios[-1]:.4f}", file=sys.stderr)
@@ -221,6 +237,7 @@ def tell(
 
     ``costs`` are shown as they are, such as ``{label: race.medians()}``.
     """
+    name += "" if DEVICE == "cpu" else f"_{DEVICE}"
     listed = [asdict(each) | {"ratio": round(each.ratio, 5) if equal else None} for each in ratios]
     result = {
         **listed[0],
@@ -239,7 +256,12 @@ def tell(
 
 def machine() -> str:
     """Return on what a benchmark ran, in words."""
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    words = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    if DEVICE == "cpu":
+        return words
+    import torch
+
+    return f"{words}, {torch.cuda.get_device_name()}, torch {torch.__version__}"
 
 
 def write_result(name: str, result: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 A base model of the tiny world is first fine-tuned on three old tasks. Every arm then trains on two new ones, for as many
 optimiser steps as all others: steps of a calibration and of single experts count. LoTTO alone cannot begin at the common model,
-for it needs the mask of the old tasks: its own old stage is LoTA. Every arm's learning rate is swept over six values on the
+for it needs the mask of the old tasks: its own old stage is LoTA. Every arm's learning rate is swept over eleven values on the
 tuning seeds, and the one with the largest harmonic mean of new and old skill afterwards is taken (a sum is largest where
 nothing is learned); ``full, low rate`` takes a fifth of full's.
 
@@ -51,9 +51,9 @@ ARMS: dict[str, dict[str, Any]] = {
     "lota": {"name": "lota", "sparsity": 0.9, "calibration_steps": CALIBRATION},
     "lotto": {"name": "lota", "sparsity": 0.9, "calibration_steps": CALIBRATION},
 }
-RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+RATES = (3e-5, 6e-5, 1e-4, 2e-4, 3e-4, 6e-4, 1e-3, 2e-3, 3e-3, 6e-3, 1e-2)
 if QUICK:
-    RATES = RATES[3:4]
+    RATES = (1e-3,)
 Pair = tuple[int, int]
 
 
@@ -152,7 +152,7 @@ def run(world: int, seed: int, arm: str, rate: float, base: str) -> dict[str, An
 
 
 def measured(found: Mapping[str, Artifact]) -> dict[str, Any]:
-    """Return what the last stage learned and kept, how many parameters moved, and how long it took."""
+    """Return what the last stage learned and kept, how many parameters moved, what AdamW held of them, and how long it took."""
     kept = found["retain"].json("retention.json")
     at = {domain: i for i, domain in enumerate(kept["domains"])}
     before, after = ({name: kept[name][row] for name in ("exact_match", "loss_nats_per_token")} for row in (-2, -1))
@@ -163,6 +163,7 @@ def measured(found: Mapping[str, Artifact]) -> dict[str, Any]:
         "new": float(np.mean([after["exact_match"][at[task]] for task in NEW])), "old_before": was, "old": old,
         "retained": old / was if was else float("nan"), "text": text[0] - text[1],
         "parameters": last[-1].manifest.stats["trainable_parameters"],
+        "optimizer_mb": last[-1].manifest.stats["optimizer_bytes"] / 1e6,
         "seconds": round(sum(artifact.manifest.made["seconds"] for artifact in last), 1),
     }  # fmt: skip
 
@@ -190,7 +191,7 @@ def row(runs: Sequence[Mapping[str, Any]], arm: str, *, n_comparisons: int) -> d
     pairs = [(world, seed) for who, world, seed in value if who == arm]
     mine, control = ([value[(who, *pair)] for pair in pairs] for who in (arm, CONTROL))
     out: dict[str, Any] = {"arm": arm, "pairs": len(pairs), "rate": mine[0]["rate"]}
-    for of in ("new", "old", "retained", "text", "parameters", "seconds"):
+    for of in ("new", "old", "retained", "text", "parameters", "optimizer_mb", "seconds"):
         own, other = (np.array([each[of] for each in side], dtype=float) for side in (mine, control))
         out[of] = float(own.mean())
         if of in ("new", "retained", "text") and arm != CONTROL and len(own) > 1:
@@ -218,7 +219,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     pairs: list[Pair] = [*TUNING, *REPORTED]
     worlds = {world: [seed for w, seed in pairs if w == world] for world, _ in pairs}
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as workers:
+    with ProcessPoolExecutor(max(2, os.cpu_count() or 2), mp_context=multiprocessing.get_context("spawn")) as workers:
         made = workers.map(make_world, worlds, worlds.values())
         bases = {world: str(path.resolve()) for world, path in zip(worlds, made, strict=True)}
         tuned = [arm for arm in ARMS if arm != "full, low rate"]
@@ -235,9 +236,11 @@ def main() -> None:
 
 def show(table: Sequence[Mapping[str, Any]]) -> None:
     """Print the table as it was measured."""
-    print(f"{'arm':22s} {'rate':>8s} {'new':>6s} {'retained':>9s} {'text':>7s} {'parameters':>11s} {'seconds':>8s}")
+    widths = {"rate": 8, "new": 6, "retained": 9, "text": 7, "parameters": 11, "AdamW, MB": 10, "seconds": 8}
+    print(f"{'arm':22s} " + " ".join(f"{name:>{width}s}" for name, width in widths.items()))
+    shapes = "{rate:8.1e} {new:6.3f} {retained:9.3f} {text:+7.3f} {parameters:11,.0f} {optimizer_mb:10.2f} {seconds:8.1f}"
     for each in table:
-        print("{arm:22s} {rate:8.1e} {new:6.3f} {retained:9.3f} {text:+7.3f} {parameters:11,.0f} {seconds:8.1f}".format(**each))
+        print(f"{each['arm']:22s} {shapes.format(**each)}")
         for of in ("new", "retained", "text"):
             if gap := each.get(f"{of}_difference"):
                 print(f"    {of} {gap['mean']:+.3f} +- {gap['half']:.3f} (corrected {gap['half_corrected']:.3f})")

@@ -3,11 +3,13 @@
 A random Llama of 5.26 million parameters in float32 on one thread; a step is four full bins of 512 tokens in eight documents,
 AdamW fused, clipped at 1, sdpa. All sides begin with the same weights and read the same tensors: TRL gets them from a collator
 of ours, for its own way is one tensor row of all 2,048 tokens, whose mask is four times as large. Packed against padded are
-both ours, on batches of 16 rows of one domain as long as real ones are.
+both ours, on batches of 16 rows of one domain as long as real ones are. With ``--cuda`` the model has 0.9 thousand million
+parameters, bins are of 4,096 tokens, all sides compute in bfloat16 (autocast), and the share of an H100's or H200's dense peak
+is told beside the speed.
 
-Every run is a process of its own (but in a hurry). CPU seconds are those from the end of the first step to the end of the last,
-so that loading, encoding and what is made once do not count. The losses of all steps must be equal to 1e-4 nats. Without TRL,
-or in a hurry, that side is left out.
+Every run is a process of its own (but in a hurry). Seconds are of the CPU, or of the wall on a GPU, from the end of the first
+step to the end of the last, so that loading, encoding and what is made once do not count. The losses of all steps must be equal
+to 1e-4 nats (0.03 in bfloat16). Without TRL, or in a hurry, that side is left out.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from _harness import QUICK, Ratio, alone, tell
+from _harness import DEVICE, QUICK, Ratio, alone, tell
 
 from composer.encode import Encoding
 from composer.progress import Silence, listener
@@ -37,8 +39,12 @@ from composer.train.isolated import isolated
 from composer.train.layout import packed
 from composer.types import ModelRef
 
-VOCAB, HIDDEN, INTERMEDIATE, LAYERS = (512, 64, 172, 2) if QUICK else (8192, 256, 688, 4)
-LENGTH, BINS, STEPS, REPEATS = (64, 2, 3, 1) if QUICK else (512, 4, 20, 3)
+CUDA = DEVICE == "cuda"
+VOCAB, HIDDEN, INTERMEDIATE, LAYERS = (512, 64, 172, 2) if QUICK else (32_768, 2048, 5632, 16) if CUDA else (8192, 256, 688, 4)
+HEADS = max(4, HIDDEN // 64)
+LENGTH, BINS, STEPS, REPEATS = (64, 2, 3, 1) if QUICK else (4096, 4, 20, 1) if CUDA else (512, 4, 20, 3)
+SECOND = "second" if CUDA else "CPU second"
+CLOSE = 3e-2 if CUDA else 1e-4  # nats
 ROWS, REAL_STEPS = 16, 3 if QUICK else 8
 RATE, SEED = 1e-3, 11
 TASKS = Path(__file__).parents[2] / "shared/data/tasks"
@@ -83,16 +89,16 @@ def write_model(folder: Path) -> None:
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0").save_pretrained(folder)
     config = LlamaConfig(
-        vocab_size=VOCAB, hidden_size=HIDDEN, intermediate_size=INTERMEDIATE, num_hidden_layers=LAYERS, num_attention_heads=4,
-        num_key_value_heads=4, max_position_embeddings=LENGTH, tie_word_embeddings=True, bos_token_id=None, eos_token_id=None,
-        pad_token_id=0,
+        vocab_size=VOCAB, hidden_size=HIDDEN, intermediate_size=INTERMEDIATE, num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS, num_key_value_heads=HEADS, max_position_embeddings=LENGTH, tie_word_embeddings=True,
+        bos_token_id=None, eos_token_id=None, pad_token_id=0,
     )  # fmt: skip
     with isolated(SEED, threads=1):
         LlamaForCausalLM(config).save_pretrained(folder)
 
 
 class Clock:
-    """A listener to progress that notes the CPU seconds at the end of every step."""
+    """A listener to progress that notes the seconds at the end of every step."""
 
     def __init__(self) -> None:
         self.ticks: list[float] = []
@@ -107,10 +113,14 @@ class Clock:
 
     def advance(self, n: float = 1) -> None:  # noqa: ARG002
         """Note the time."""
-        self.ticks.append(time.process_time())
+        if CUDA:
+            import torch
+
+            torch.cuda.synchronize()
+        self.ticks.append(time.perf_counter() if CUDA else time.process_time())
 
     def seconds(self) -> float:
-        """Return the CPU seconds between the first step's end and the last one's."""
+        """Return the seconds between the first step's end and the last one's."""
         return self.ticks[-1] - self.ticks[0]
 
 
@@ -130,7 +140,7 @@ def ours(folder: Path, lengths: Sequence[int], *, rows: int, packing: int | None
     zeros = [pl.lit(0).alias(name) for name in ("phase", "repeat", "is_replay")]
     composition = samples.select(*numbers, *zeros, *kept).select(list(COMPOSITION)).cast(dict(COMPOSITION))
     spec = Train(
-        batch_size=rows, learning_rate=RATE, lr_schedule="constant", warmup_ratio=0, packing=packing, device="cpu", threads=1
+        batch_size=rows, learning_rate=RATE, lr_schedule="constant", warmup_ratio=0, packing=packing, device=DEVICE, threads=1
     )
     clock = Clock()
     token = listener.set(clock)
@@ -157,11 +167,13 @@ def bare(folder: Path) -> Ran:
 
     clock, losses = Clock(), []
     with isolated(SEED, threads=1):
-        model = AutoModelForCausalLM.from_pretrained(folder).train()
+        model = AutoModelForCausalLM.from_pretrained(folder).train().to(DEVICE)
         optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0, fused=True)
         for batch in batches():
-            logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
-            loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten())
+            ids, places, labels = (batch[name].to(DEVICE) for name in ("input_ids", "position_ids", "labels"))
+            with torch.autocast(DEVICE, torch.bfloat16, enabled=CUDA):
+                logits = model(input_ids=ids, position_ids=places, use_cache=False).logits
+            loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -192,7 +204,7 @@ def trl(folder: Path) -> Ran:
     with isolated(SEED, threads=1), tempfile.TemporaryDirectory() as out:
         args = SFTConfig(
             output_dir=out, per_device_train_batch_size=1, num_train_epochs=1, learning_rate=RATE, lr_scheduler_type="constant",
-            max_grad_norm=1.0, optim="adamw_torch_fused", use_cpu=True, bf16=False, activation_checkpointing=False,
+            max_grad_norm=1.0, optim="adamw_torch_fused", use_cpu=not CUDA, bf16=CUDA, activation_checkpointing=False,
             report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True, remove_unused_columns=False,
             train_sampling_strategy="sequential", dataset_kwargs={"skip_prepare_dataset": True},
         )  # fmt: skip
@@ -206,6 +218,12 @@ def trl(folder: Path) -> Ran:
     return clock.seconds(), [float(loss) for loss in losses]
 
 
+def flops_per_token() -> float:
+    """Return the arithmetic of a token there and back: 6 for every weight of a matrix, and the attention within half a bin."""
+    weights = LAYERS * (4 * HIDDEN**2 + 3 * HIDDEN * INTERMEDIATE) + VOCAB * HIDDEN
+    return 6 * weights + 6 * LAYERS * HIDDEN * LENGTH
+
+
 def measured(label: str, sides: dict[str, Callable[[], Ran]]) -> tuple[dict[str, list[float]], bool]:
     """Run the sides in turns, each in a fresh process; return their CPU seconds, and whether all losses were the same."""
     seconds: dict[str, list[float]] = {side: [] for side in sides}
@@ -217,9 +235,9 @@ def measured(label: str, sides: dict[str, Callable[[], Ran]]) -> tuple[dict[str,
             seconds[side].append(cpu)
             curves.append(losses)
             off = np.abs(np.subtract(losses, curves[0])).max()
-            shown = f"{cpu:.2f} s CPU, loss {losses[0]:.4f} to {losses[-1]:.4f}, off {off:.1e}"
+            shown = f"{cpu:.2f} s, loss {losses[0]:.4f} to {losses[-1]:.4f}, off {off:.1e}"
             print(f"{label} {i + 1}: {side} {shown}", file=sys.stderr, flush=True)
-        equal = equal and all(np.allclose(curve, curves[0], rtol=0, atol=1e-4) for curve in curves)
+        equal = equal and all(np.allclose(curve, curves[0], rtol=0, atol=CLOSE) for curve in curves)
     return seconds, equal
 
 
@@ -240,7 +258,7 @@ def main() -> None:
 
     def ratio(name: str, costs: dict[str, list[float]], ours: str, theirs: str, target: float) -> Ratio:
         values = [other / mine for mine, other in zip(costs[ours], costs[theirs], strict=True)]
-        return Ratio(f"tokens per CPU second, {name}", statistics.median(values), target, "higher", len(values))
+        return Ratio(f"tokens per {SECOND}, {name}", statistics.median(values), target, "higher", len(values))
 
     ratios = [
         ratio("over a bare loop", steps, "ours", "bare", 0.97),
@@ -255,7 +273,10 @@ def main() -> None:
         "vocabulary": VOCAB, "hidden": HIDDEN, "layers": LAYERS, "bin": LENGTH, "bins": BINS, "steps": STEPS, "rows": ROWS,
         "steps of rows": REAL_STEPS, "lengths": source, "mean length": round(statistics.mean(lengths), 1),
     }  # fmt: skip
-    tell("trainer", ratios, equal=equal and also, sizes=sizes, costs={"tokens per CPU second": speed})
+    costs: dict[str, Any] = {f"tokens per {SECOND}": speed}
+    if CUDA:
+        costs["share of 989 TFLOP/s"] = {side: round(speed[side] * flops_per_token() / 989e12, 3) for side in steps}
+    tell("trainer", ratios, equal=equal and also, sizes=sizes, costs=costs)
 
 
 if __name__ == "__main__":

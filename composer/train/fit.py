@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from composer.progress import bar, say
 from composer.train.checkpoint import NAME, latest
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from composer.train.train import Train
     from composer.train.trainer import Step
 
+
+class Fitted(NamedTuple):
+    """A training's steps, and the bytes of the optimiser's state in this process."""
+
+    steps: list[Step]
+    optimizer_bytes: int
+
+
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 ASIDE = ".trainer"
 
@@ -24,8 +32,8 @@ ASIDE = ".trainer"
 def fit(
     network: Any, order: Order, domains: Sequence[str], *, spec: Train, device: str, seed: int, folder: Path,
     watch: Watch | None = None,
-) -> list[Step]:  # fmt: skip
-    """Train a module on the steps of an order, from the last checkpoint in the folder if there is one; return the steps.
+) -> Fitted:  # fmt: skip
+    """Train a module on the steps of an order, from the last checkpoint in the folder if there is one.
 
     The checkpoint stays in the folder's ``.trainer`` until whoever called has kept the result.
     """
@@ -48,7 +56,7 @@ def fit(
         trainer.train(resume_from_checkpoint=None if left is None else str(left))
         if watch is not None:
             watch.before(trainer)  # what comes after the last step
-    return trainer.taken
+    return Fitted(trainer.taken, trainer.optimizer_bytes())
 
 
 def _arguments(network: Any, *, spec: Train, n_steps: int, device: str, seed: int, folder: Path) -> Any:

@@ -35,7 +35,7 @@ from composer.train.trace import sums_of, trace_of
 from composer.types import LossOn, ModelRef
 
 if TYPE_CHECKING:
-    from composer.train.trainer import Step
+    from composer.train.fit import Fitted
 
     AnyLaw = Reweighting
 else:
@@ -155,10 +155,10 @@ def train(
     Returns
     -------
     dict
-        ``steps``, ``samples``, ``n_tokens``, ``n_loss_tokens``, ``trainable_parameters``, the token means ``loss_first`` and
-        ``loss_last`` of the first and the last step, and for each of ``domains`` its ``n_loss_tokens`` and, over all of
-        training, its token mean ``loss_nats``; where weights move ``looks``, ``weights`` (the last), ``exhausted`` (the steps
-        at which domains ran dry) and ``looking_seconds``.
+        ``steps``, ``samples``, ``n_tokens``, ``n_loss_tokens``, ``trainable_parameters``, ``optimizer_bytes`` (the optimiser's
+        state in one process), the token means ``loss_first`` and ``loss_last`` of the first and the last step, and for each of
+        ``domains`` its ``n_loss_tokens`` and, over all of training, its token mean ``loss_nats``; where weights move ``looks``,
+        ``weights`` (the last), ``exhausted`` (the steps at which domains ran dry) and ``looking_seconds``.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def train(
         base = fingerprint(network) if adapter.needs_base and first() else ""
         network = adapter.attach(network, previous=start, seed=seed, domains=domains, given=given or {})
         n_parameters = sum(parameter.numel() for parameter in adapter.state(network).values())
-        taken = fit(network, order, domains, spec=spec, device=device, seed=seed, folder=folder, watch=steering)
+        fitted = fit(network, order, domains, spec=spec, device=device, seed=seed, folder=folder, watch=steering)
         gather(network)
         seen = {name: summed(value) for name, value in adapter.account(network).items()}
         for name, value in adapter.account(network).items():
@@ -214,14 +214,15 @@ def train(
             adapter.keep(network, domains, folder)
             if adapter.needs_base:
                 describe(folder / adapter.where, adapter, base)
-    return _kept(taken, domains, n_parameters, steering, spec=spec, folder=folder)
+    return _kept(fitted, domains, n_parameters, steering, spec=spec, folder=folder)
 
 
 def _kept(
-    taken: Sequence[Step], domains: Sequence[str], n_parameters: int, steering: Steering | None, *, spec: Train, folder: Path
+    fitted: Fitted, domains: Sequence[str], n_parameters: int, steering: Steering | None, *, spec: Train, folder: Path
 ) -> dict[str, Any]:
     """Write the account of a training beside its weights, and return its sums."""
-    stats = {**sums_of(taken, domains), "trainable_parameters": n_parameters}
+    taken, sizes = fitted.steps, {"trainable_parameters": n_parameters, "optimizer_bytes": fitted.optimizer_bytes}
+    stats = {**sums_of(taken, domains), **sizes}
     if not first():
         return stats
     write(trace_of(taken, domains), folder / "trace.parquet", TRACE)

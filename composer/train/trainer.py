@@ -152,6 +152,11 @@ class ComposerTrainer(Trainer):  # type: ignore[misc]
         torch.distributed.all_reduce(sums)
         return sums.cpu().numpy()
 
+    def optimizer_bytes(self) -> int:
+        """Return what the optimiser remembers of this process's parameters, such as the moments of AdamW."""
+        values = [value for state in self.optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+        return sum((value.to_local() if hasattr(value, "to_local") else value).nbytes for value in values)
+
     def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002
         """Count nothing: the Trainer would walk all modules at every step for a figure that nobody reads."""
         return 0

@@ -152,7 +152,7 @@ def run(world: int, seed: int, arm: str, rate: float, base: str) -> dict[str, An
 
 
 def measured(found: Mapping[str, Artifact]) -> dict[str, Any]:
-    """Return what the last stage learned and kept, how many parameters moved, what AdamW held of them, and how long it took."""
+    """Return what the last stage learned and kept, how many parameters moved, what AdamW held of them, and its CPU seconds."""
     kept = found["retain"].json("retention.json")
     at = {domain: i for i, domain in enumerate(kept["domains"])}
     before, after = ({name: kept[name][row] for name in ("exact_match", "loss_nats_per_token")} for row in (-2, -1))
@@ -164,7 +164,7 @@ def measured(found: Mapping[str, Artifact]) -> dict[str, Any]:
         "retained": old / was if was else float("nan"), "text": text[0] - text[1],
         "parameters": last[-1].manifest.stats["trainable_parameters"],
         "optimizer_mb": last[-1].manifest.stats["optimizer_bytes"] / 1e6,
-        "seconds": round(sum(artifact.manifest.made["seconds"] for artifact in last), 1),
+        "seconds": round(sum(artifact.manifest.made["cpu_seconds"] for artifact in last), 1),
     }  # fmt: skip
 
 
@@ -236,7 +236,7 @@ def main() -> None:
 
 def show(table: Sequence[Mapping[str, Any]]) -> None:
     """Print the table as it was measured."""
-    widths = {"rate": 8, "new": 6, "retained": 9, "text": 7, "parameters": 11, "AdamW, MB": 10, "seconds": 8}
+    widths = {"rate": 8, "new": 6, "retained": 9, "text": 7, "parameters": 11, "AdamW, MB": 10, "CPU s": 8}
     print(f"{'arm':22s} " + " ".join(f"{name:>{width}s}" for name, width in widths.items()))
     shapes = "{rate:8.1e} {new:6.3f} {retained:9.3f} {text:+7.3f} {parameters:11,.0f} {optimizer_mb:10.2f} {seconds:8.1f}"
     for each in table:

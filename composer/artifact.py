@@ -121,11 +121,11 @@ class Store:
                 if not rebuild and (found := self.find(kind, key)):
                     return found
                 partial.mkdir(exist_ok=True)
-                begun = time.time()
+                begun, cpu = time.time(), _cpu_seconds()
                 stats = build(partial)
                 manifest = Manifest(
                     kind=kind, key=key, version=version, spec=plain(spec), inputs=plain(inputs),
-                    files=_file_records(partial), stats=dict(stats), made=_made(begun),
+                    files=_file_records(partial), stats=dict(stats), made=_made(begun, cpu),
                 )  # fmt: skip
                 return self._keep(partial, manifest)
         except Exception as error:
@@ -265,10 +265,16 @@ def _rows(path: Path) -> int | None:
     return int(pq.read_metadata(path).num_rows)
 
 
-def _made(begun: float) -> dict[str, Any]:
+def _cpu_seconds() -> float:
+    """Return what this process and its ended children have used so far."""
+    return sum(os.times()[:4])
+
+
+def _made(begun: float, cpu: float) -> dict[str, Any]:
     return {
         "at": begun,
         "seconds": round(time.time() - begun, 3),
+        "cpu_seconds": round(_cpu_seconds() - cpu, 3),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
     }

@@ -163,7 +163,9 @@ class BankedLinear(nn.Module):
         stacked = [parts[number] for number in taken.used]
         if taken.with_base:
             stacked.append(torch.zeros_like(stacked[0]))
-        return torch.stack(stacked).index_select(0, places)
+        every = torch.stack(stacked)
+        # not index_select: on a GPU its gradient adds in another order every time
+        return nn.functional.embedding(places, every.flatten(1)).view(len(places), *every.shape[1:])
 
 
 class Bank:

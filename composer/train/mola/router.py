@@ -25,9 +25,9 @@ Decision = Literal["shared", "vote", "per_layer"]
 class Prompts:
     """Where the prompts of a batch stand: one for every row, or for every row of a bin.
 
-    ``places`` int64 (tokens,) are the flat places of all their tokens, and ``owner`` (tokens,) says whose each is; ``last``
-    (prompts,) are the places of the last ones. ``row`` (prompts,) is the tensor row of each, ``weight`` float32 (prompts,) how
-    many tokens are trained on behind it.
+    ``places`` int64 (tokens,) are the flat places of all their tokens, and ``owner`` (tokens,), ascending, says whose each is;
+    ``last`` (prompts,) are the places of the last ones. ``row`` (prompts,) is the tensor row of each, ``weight`` float32
+    (prompts,) how many tokens are trained on behind it.
     """
 
     places: Tensor
@@ -41,9 +41,9 @@ class Prompts:
         flat = states.detach().flatten(0, 1)
         if pool == "last":
             return flat[self.last].float()
-        sums = torch.zeros(len(self.last), flat.shape[1], device=flat.device)
-        sums.index_add_(0, self.owner, flat[self.places].float())
-        return sums / self.owner.bincount(minlength=len(self.last))[:, None]
+        lengths = self.owner.bincount(minlength=len(self.last))
+        # not index_add_: on a GPU it adds in another order every time
+        return torch.segment_reduce(flat[self.places].float(), "mean", lengths=lengths, unsafe=True)
 
 
 def prompts_of(batch: Mapping[str, Tensor]) -> Prompts:

@@ -3,6 +3,9 @@
 The key is blake2b over canonical JSON of (kind, version, spec, input keys), so the same question always has the same place.
 A folder is built in ``.partial``, its files are hashed, the manifest is written last, and one rename makes it an artifact.
 A lock per key lets several processes share a store; a process that dies leaves a partial folder whose shards are used again.
+
+A store at a URL is the same store on this machine, whose artifacts are copied to the URL when they are made and fetched from it
+when they are asked for (:mod:`composer.remote`).
 """
 
 from __future__ import annotations
@@ -10,21 +13,20 @@ from __future__ import annotations
 import errno
 import json
 import os
-import platform
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from composer.errors import InputError, StoreError
-from composer.fingerprint import hidden, sha256, write_json
+from composer.fingerprint import sha256, write_json
+from composer.manifest import MANIFEST, Clock, read_manifest, records_of
+from composer.remote import Remote, cache_of, is_url
 from composer.spec import canonical, digest, plain
-from composer.types import FileRecord, Manifest
-
-MANIFEST = "manifest.json"
+from composer.types import Manifest
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Change:
 
 
 class Store:
-    """All artifacts below one folder.
+    """All artifacts below one folder, or below one URL with a folder of this machine before it.
 
     Examples
     --------
@@ -77,17 +79,52 @@ class Store:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root)
+        self.remote = Remote(os.fspath(root)) if is_url(os.fspath(root)) else None
+        self.root = Path(root) if self.remote is None else cache_of(self.remote)
+
+    def __str__(self) -> str:
+        return str(self.root) if self.remote is None else self.remote.url
 
     @staticmethod
     def key(kind: str, *, version: int, spec: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
         """Return the 16 hex digits that name the answer to a question; ``inputs`` maps roles to keys."""
         return digest({"kind": kind, "version": version, "spec": spec, "inputs": inputs})
 
+    def has(self, kind: str, key: str) -> bool:
+        """Return whether the artifact is complete; nothing is fetched."""
+        return self._here(kind, key) is not None or bool(self.remote and self.remote.manifest(kind, key))
+
     def find(self, kind: str, key: str) -> Artifact | None:
-        """Return the artifact if it is complete."""
+        """Return the artifact if it is complete; where it is at the URL alone it is fetched."""
+        if (found := self._here(kind, key)) or self.remote is None:
+            return found
+        if (there := self.remote.manifest(kind, key)) is None:
+            return None
+        with self._held(kind, key) as aside:
+            if self._here(kind, key) is None:
+                self.remote.fetch(there, aside.with_suffix(".fetched"))
+                self._put(aside.with_suffix(".fetched"), there)
+        return self._here(kind, key)
+
+    def _here(self, kind: str, key: str) -> Artifact | None:
         path = self.root / kind / key
         return Artifact(kind, key, path) if (path / MANIFEST).is_file() else None
+
+    @contextmanager
+    def _held(self, kind: str, key: str) -> Iterator[Path]:
+        """Hold the lock of a key, and give the place where its folder is built."""
+        from filelock import FileLock
+
+        partial = self.root / ".partial" / kind / key
+        try:
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{partial}.lock"):
+                yield partial
+        except Exception as error:
+            if not _is_of_the_disk(error):
+                raise
+            hint = "check space and rights, or choose another store; what was complete stays complete"
+            raise StoreError(f"cannot build {kind}/{key}: {error}", where=str(self.root), hint=hint) from error
 
     def make(
         self,
@@ -109,44 +146,41 @@ class Store:
         StoreError
             Where the store cannot be written.
         """
-        from filelock import FileLock
-
         key = self.key(kind, version=version, spec=spec, inputs=inputs)
         if not rebuild and (found := self.find(kind, key)):
             return found
-        partial = self.root / ".partial" / kind / key
-        try:
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{partial}.lock"):
-                if not rebuild and (found := self.find(kind, key)):
-                    return found
-                partial.mkdir(exist_ok=True)
-                begun, cpu = time.time(), _cpu_seconds()
-                stats = build(partial)
-                manifest = Manifest(
-                    kind=kind, key=key, version=version, spec=plain(spec), inputs=plain(inputs),
-                    files=_file_records(partial), stats=dict(stats), made=_made(begun, cpu),
-                )  # fmt: skip
-                return self._keep(partial, manifest)
-        except Exception as error:
-            if not _is_of_the_disk(error):
-                raise
-            hint = "check space and rights, or choose another store; what was complete stays complete"
-            raise StoreError(f"cannot build {kind}/{key}: {error}", where=str(self.root), hint=hint) from error
+        with self._held(kind, key) as partial:
+            if not rebuild and (found := self._here(kind, key)):
+                return found
+            partial.mkdir(exist_ok=True)
+            clock = Clock()
+            stats = build(partial)
+            manifest = Manifest(
+                kind=kind, key=key, version=version, spec=plain(spec), inputs=plain(inputs), files=records_of(partial),
+                stats=dict(stats), made=clock.made(),
+            )  # fmt: skip
+            artifact = self._keep(partial, manifest)
+        if self.remote is not None:
+            self.remote.push(artifact.path, artifact.manifest)
+        return artifact
 
     def _keep(self, partial: Path, manifest: Manifest) -> Artifact:
         for left in partial.glob(".*"):  # shards have served
             shutil.rmtree(left) if left.is_dir() else left.unlink()
-        final = self.root / manifest.kind / manifest.key
-        if found := self.find(manifest.kind, manifest.key):
+        if found := self._here(manifest.kind, manifest.key):
             self._note_drift(found, manifest)
             shutil.rmtree(partial)
             return found
         write_json(partial / MANIFEST, manifest.model_dump(mode="json"))
+        return self._put(partial, manifest)
+
+    def _put(self, folder: Path, manifest: Manifest) -> Artifact:
+        """Make a whole folder an artifact."""
+        final = self.root / manifest.kind / manifest.key
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists():  # a folder without a manifest was never complete
             shutil.rmtree(final)
-        partial.rename(final)
+        folder.rename(final)
         return Artifact(manifest.kind, manifest.key, final)
 
     def _note_drift(self, found: Artifact, again: Manifest) -> None:
@@ -169,7 +203,22 @@ class Store:
             Artifact(path.parent.parent.name, path.parent.name, path.parent)
             for path in self.root.glob(f"{kind or '[!.]*'}/*/{MANIFEST}")
         ]
+        found += self._only_there(kind)
         return sorted(found, key=lambda artifact: (artifact.manifest.made["at"], artifact.kind, artifact.key))
+
+    def _only_there(self, kind: str | None) -> Iterator[Artifact]:
+        """Yield what is at the URL and not here, by its manifest alone."""
+        if self.remote is None:
+            return
+        for each, key in self.remote.every(kind):
+            folder = self.root / ".manifests" / each / key
+            if self._here(each, key) is not None:
+                continue
+            if not (folder / MANIFEST).is_file() and (manifest := self.remote.manifest(each, key)):
+                folder.mkdir(parents=True, exist_ok=True)
+                write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+            if (folder / MANIFEST).is_file():
+                yield Artifact(each, key, folder)
 
     def get(self, reference: str) -> Artifact:
         """Return the artifact that ``kind``, ``key``, ``kind/key`` or a unique beginning of a key names.
@@ -179,10 +228,10 @@ class Store:
         kind, _, start = reference.rpartition("/")
         every = self.all()
         if not kind and (newest := [a for a in every if a.kind == reference]):
-            return newest[-1]
+            return self.find(newest[-1].kind, newest[-1].key) or newest[-1]
         named = [a for a in every if a.key.startswith(start) and kind in ("", a.kind)]
         if len(named) == 1:
-            return named[0]
+            return self.find(named[0].kind, named[0].key) or named[0]
         hint = f"kinds here: {', '.join(sorted({a.kind for a in every})) or 'none yet'}; see sft-composer ls"
         raise InputError("no such artifact" if not named else "several artifacts begin so", got=reference, hint=hint)
 
@@ -199,6 +248,8 @@ class Store:
 
     def verify(self, artifact: Artifact) -> list[str]:
         """Return the names of files whose content is not what the manifest says."""
+        if self.remote is not None and self._here(artifact.kind, artifact.key) is None:
+            return self.remote.damaged(artifact.manifest)
         records = artifact.manifest.files
         return [n for n, record in records.items() if not (f := artifact.path / n).is_file() or sha256(f) != record.sha256]
 
@@ -211,21 +262,6 @@ def shard(folder: Path, name: str, build: Callable[[Path], None]) -> Path:
         build(aside)
         aside.replace(path)
     return path
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest of a folder.
-
-    Raises
-    ------
-    StoreError
-        Where it is damaged.
-    """
-    path = folder / MANIFEST
-    try:
-        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise StoreError(f"damaged manifest: {error}", where=str(path), hint="remove the folder and run again") from error
 
 
 def flat(prefix: str, value: Any) -> dict[str, Any]:
@@ -244,37 +280,3 @@ def flat(prefix: str, value: Any) -> dict[str, Any]:
 def _is_of_the_disk(error: Exception) -> bool:
     """Return whether an error is the file system's; libraries below wrap a full disk in errors of their own."""
     return isinstance(error, OSError) or os.strerror(errno.ENOSPC) in str(error)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (p for p in sorted(folder.rglob("*")) if p.is_file() and not hidden(p, folder) and p.name != MANIFEST)
-
-
-def _file_records(folder: Path) -> dict[str, FileRecord]:
-    return {
-        p.relative_to(folder).as_posix(): FileRecord(sha256=sha256(p), n_bytes=p.stat().st_size, rows=_rows(p))
-        for p in _files(folder)
-    }
-
-
-def _rows(path: Path) -> int | None:
-    if path.suffix != ".parquet":
-        return None
-    import pyarrow.parquet as pq
-
-    return int(pq.read_metadata(path).num_rows)
-
-
-def _cpu_seconds() -> float:
-    """Return what this process and its ended children have used so far."""
-    return sum(os.times()[:4])
-
-
-def _made(begun: float, cpu: float) -> dict[str, Any]:
-    return {
-        "at": begun,
-        "seconds": round(time.time() - begun, 3),
-        "cpu_seconds": round(_cpu_seconds() - cpu, 3),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-    }

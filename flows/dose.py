@@ -90,7 +90,7 @@ def budget(
     """
     begun, recipe = time.time(), read_recipe(path, overrides)
     _check(recipe, accept=accept, doses=doses, n_seeds=n_seeds)
-    where = Store(store or recipe.at(recipe.store))
+    where = recipe.store_at(store)
     given = [*overrides, *_same_base(recipe, where)]
     seeds = [recipe.seed + i for i in range(n_seeds)]
     trials = []
@@ -102,7 +102,7 @@ def budget(
         trials.append(trial)
     return {
         "recipe": recipe.name,
-        "store": str(where.root),
+        "store": str(where),
         "policy": recipe.replay.name,
         "unit": recipe.budget.unit,
         **_answer(trials, accept=accept, seed=recipe.seed),

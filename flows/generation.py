@@ -48,13 +48,12 @@ def trained(target: str, *, overrides: Sequence[str], base: str | None, store: s
 
 
 def _of_recipe(target: str, overrides: Sequence[str], store: str | None) -> tuple[ModelRef, Any]:
-    from composer.artifact import Store
     from flows.models import model_ref
     from flows.pipeline import make_plan
     from flows.recipe import read_recipe
 
     recipe = read_recipe(target, overrides)
-    where = Store(store or recipe.at(recipe.store))
+    where = recipe.store_at(store)
     steps = [step for step in make_plan(recipe, where) if step.stage.name == "evaluate" and "domains" not in step.values]
     last: Any = next((step.inputs["trained"] for step in reversed(steps) if "trained" in step.inputs), None)
     found = None if last is None else where.find(last.stage.kind, last.key)

@@ -30,14 +30,13 @@ def doctor(
 ) -> None:  # fmt: skip
     """Read everything, change nothing, and say what would be kept, repaired and dropped, and why."""
     begin(as_json, debug)
-    from composer.artifact import Store
     from flows import cases, doctor_view
     from flows.doctor import examine
     from flows.recipe import read_recipe
 
     if Path(targets[0]).suffix in cases.RECIPE:
         recipe = read_recipe(targets[0], targets[1:])
-        case = cases.case_of_recipe(recipe, Store(store or recipe.at(recipe.store)))
+        case = cases.case_of_recipe(recipe, recipe.store_at(store))
         case = replace(case, max_dropped=recipe.max_dropped if max_dropped is None else max_dropped)
     else:
         case = cases.case_of_paths(
@@ -58,13 +57,12 @@ def estimate(
 ) -> None:  # fmt: skip
     """Say what the recipe's probe will cost on its very engine, after a short calibration, and do nothing of it."""
     begin(as_json, debug)
-    from composer.artifact import Store
     from flows import spending
     from flows.pipeline import make_plan
     from flows.recipe import read_recipe
 
     read = read_recipe(recipe, overrides or ())
-    where = Store(store or read.at(read.store))
+    where = read.store_at(store)
     document = spending.spending(make_plan(read, where), where)
     give(document, lambda: spending.show(document))
 
@@ -119,7 +117,7 @@ def verify(store: StoreOption = None, as_json: JsonOption = False, debug: DebugO
     give(document, lambda: views.show_verify(document))
     if document["damaged"]:
         names = ", ".join(str(each["artifact"]) for each in found if each["damaged"])
-        raise CheckError("damaged artifacts", where=str(where.root), got=names, hint="remove them and run again")
+        raise CheckError("damaged artifacts", where=str(where), got=names, hint="remove them and run again")
 
 
 def picture(

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from composer.artifact import Store
 from composer.cluster import CLUSTERERS
 from composer.decontaminate import Decontaminate
 from composer.dedup import DEDUP
@@ -19,6 +20,7 @@ from composer.errors import SpecError, nearest
 from composer.export import EXPORTERS
 from composer.ingest.location import is_hub_id
 from composer.laws import LAWS
+from composer.remote import is_url
 from composer.replay import REPLAY
 from composer.replay.order import Order, ordered
 from composer.select import SELECTORS
@@ -229,6 +231,10 @@ class Recipe(Spec):
     def at(self, path: str) -> Path:
         """Return a path of the recipe as a path from here."""
         return Path(self.root).expanduser() / Path(path).expanduser()
+
+    def store_at(self, place: str | None = None) -> Store:
+        """Return the store at a place, a path from here or a URL, or the one that the recipe names."""
+        return Store(place or (self.store if is_url(self.store) else self.at(self.store)))
 
     def located(self, source: Source) -> Source:
         """Return the source with its local path made to start at ``root``; a Hub id stays as it is."""

@@ -21,7 +21,6 @@ def carry_out_and_show(
     CheckError
         Where something that was built again came out otherwise.
     """
-    from composer.artifact import Store
     from flows import views
     from flows.pipeline import make_plan
     from flows.recipe import read_recipe
@@ -30,7 +29,7 @@ def carry_out_and_show(
     if sequence and not read.sequence:
         hint = "give the groups in the order in which they are learned, sequence=[law, code], or leave --sequence out"
         raise SpecError("nothing follows on one another in this recipe", where="sequence", hint=hint)
-    where = Store(store or read.at(read.store))
+    where = read.store_at(store)
     plan = make_plan(read, where)
     plan = plan.until(until) if until else plan
     if dry_run:
@@ -42,7 +41,7 @@ def carry_out_and_show(
     artifacts = carry_out(plan, where, plain=plain, rebuild=rebuild, told=views.teller(steps), traces=state.debug)
     keys = {step["key"] for step in steps}
     drift = [each for each in where.drift() if rebuild and each["key"] in keys]
-    document = {"recipe": read.name, "store": str(where.root), "steps": steps, "drift": drift}
+    document = {"recipe": read.name, "store": str(where), "steps": steps, "drift": drift}
     give(document, lambda: views.show_run(document, artifacts))
     if drift:
         raise CheckError("content drifted under the same key", where=str(where.root / "drift"), got=f"{len(drift)} artifacts")

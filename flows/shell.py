@@ -60,7 +60,7 @@ def in_flow(plan: Plan, store: Store, *, rebuild: bool = False, told: Told = _no
 def carry_out_recipe(recipe: str, *, overrides: Sequence[str], store: str | None, until: str | None) -> dict[str, str]:
     """Carry out a recipe, or the part of it that one command needs, inside a running flow; return ``{label: kind/key}``."""
     read = read_recipe(recipe, overrides)
-    where = Store(store or read.at(read.store))
+    where = read.store_at(store)
     plan = make_plan(read, where)
     artifacts = in_flow(plan.until(until) if until else plan, where)
     return {label: f"{artifact.kind}/{artifact.key}" for label, artifact in artifacts.items()}

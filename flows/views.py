@@ -40,7 +40,7 @@ def plan_document(plan: Plan, store: Store) -> dict[str, Any]:
         "step": step.label, "kind": step.stage.kind, "key": step.key,
         "present": store.find(step.stage.kind, step.key) is not None,
     } for step in plan]  # fmt: skip
-    return {"recipe": plan.recipe.name, "store": str(store.root), "steps": steps, **estimate(plan, store)}
+    return {"recipe": plan.recipe.name, "store": str(store), "steps": steps, **estimate(plan, store)}
 
 
 def show_plan(document: Mapping[str, Any]) -> None:
@@ -103,7 +103,7 @@ def show_artifact(artifact: Artifact, store: Store) -> None:
     if artifact.kind == "run":
         members = [store.find(each["kind"], each["key"]) for each in artifact.json("run.json")["artifacts"]]
         found = {f"{i}": each for i, each in enumerate(members) if each}
-        return show_run({"steps": [], "store": str(store.root)}, found)
+        return show_run({"steps": [], "store": str(store)}, found)
     view = VIEWS.get(artifact.kind)
     for shown in view(artifact) if view else ():
         out.print(shown)

@@ -2,7 +2,7 @@
 
 A base model of the tiny world is first fine-tuned on three old tasks. Every arm then trains on two new ones, for as many
 optimiser steps as all others: steps of a calibration and of single experts count. LoTTO alone cannot begin at the common model,
-for it needs the mask of the old tasks: its own old stage is LoTA. Every arm's learning rate is swept over eleven values on the
+for it needs the mask of the old tasks: its own old stage is LoTA. Every arm's learning rate is swept over six values on the
 tuning seeds, and the one with the largest harmonic mean of new and old skill afterwards is taken (a sum is largest where
 nothing is learned); ``full, low rate`` takes a fifth of full's.
 
@@ -45,15 +45,20 @@ ARMS: dict[str, dict[str, Any]] = {
     "full": {"name": "full"},
     "full, low rate": {"name": "full"},
     "lora": {"name": "lora", **LORA},
+    "dora": {"name": "lora", **LORA, "dora": True},
+    "rslora": {"name": "lora", **LORA, "rslora": True},
+    "osf": {"name": "osf"},
+    "shira": {"name": "shira", "rank": 16},
     "loramoe": {"name": "loramoe", "rank": 4, "dropout": 0.0, "knowledge": ["last"]},
     "loramoe, no balance": {"name": "loramoe", "rank": 4, "dropout": 0.0, "beta": 0.0},
     "mola": {"name": "mola", "expert": LORA},
     "lota": {"name": "lota", "sparsity": 0.9, "calibration_steps": CALIBRATION},
     "lotto": {"name": "lota", "sparsity": 0.9, "calibration_steps": CALIBRATION},
 }
-RATES = (3e-5, 6e-5, 1e-4, 2e-4, 3e-4, 6e-4, 1e-3, 2e-3, 3e-3, 6e-3, 1e-2)
+WHOLE, THIN = (3e-5, 6e-5, 1e-4, 2e-4, 3e-4, 1e-3), (1e-4, 3e-4, 6e-4, 1e-3, 2e-3, 3e-3)
+RATES = {arm: WHOLE if arm in ("full", "osf") else THIN for arm in ARMS} | {"lotto": (1e-3, 3e-3, 6e-3, 1e-2, 2e-2, 3e-2)}
 if QUICK:
-    RATES = (1e-3,)
+    RATES = dict.fromkeys(ARMS, (1e-3,))
 Pair = tuple[int, int]
 
 
@@ -223,7 +228,7 @@ def main() -> None:
         made = workers.map(make_world, worlds, worlds.values())
         bases = {world: str(path.resolve()) for world, path in zip(worlds, made, strict=True)}
         tuned = [arm for arm in ARMS if arm != "full, low rate"]
-        tries = [(pair, arm, rate) for pair in TUNING for arm in tuned for rate in RATES]
+        tries = [(pair, arm, rate) for pair in TUNING for arm in tuned for rate in RATES[arm]]
         sweep = swept(workers.submit, [(*pair, arm, rate, bases[pair[0]]) for pair, arm, rate in tries])
         rates = chosen(sweep)
         runs = swept(workers.submit, [(world, seed, arm, rates[arm], bases[world]) for world, seed in REPORTED for arm in ARMS])

@@ -56,7 +56,7 @@ def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
     assert list((tmp_path / "store" / "composition").iterdir())
 
 
-@pytest.mark.parametrize("page", ["training", "adapters_loramoe", "adapters_mola", "adapters_lota"])
+@pytest.mark.parametrize("page", ["training", "adapters_loramoe", "adapters_mola", "adapters_lota", "adapters_peft"])
 def test_settings_of_training_in_the_pages_can_be_read(page: str) -> None:
     found = [yaml.safe_load(block) for block in blocks(f"docs/{page}.md", "yaml")]
     assert found

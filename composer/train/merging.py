@@ -103,7 +103,7 @@ def merge(
     base
         The model that all of them were trained on.
     trained
-        Folders of trained artifacts, or of their adapters: sparse vectors of lota, or LoRAs.
+        Folders of trained artifacts, or of their adapters: sparse vectors of lota, LoRAs, or entries of shira.
     method
         One of `METHODS`; ``add`` takes no weights, and ``ties`` and ``dare`` alone a density.
     weights
@@ -171,7 +171,7 @@ def _checked(
 
 def _deltas(network: Any, path: Path) -> Mapping[str, Callable[[], Tensor]]:
     if (path / "model").is_dir():
-        hint = "adapters alone can be merged: lora, lota"
+        hint = "adapters alone can be merged: lora, lota, shira"
         raise ModelError("a whole model, not an adapter", where=str(path), expected="adapter/", got="model/", hint=hint)
     folder = path / "adapter" if (path / "adapter").is_dir() else path
     deltas: Mapping[str, Callable[[], Tensor]] = adapter_of(network, folder).deltas(network, folder)

@@ -91,11 +91,23 @@ def adapter_of(network: Any, folder: Path) -> Any:
     from composer.spec import member
     from composer.train.adapters import ADAPTERS
 
-    told: dict[str, Any] = {"adapter": {"name": "lora"}, "base": None}
+    told: dict[str, Any] = {"adapter": {"name": _word(folder)}, "base": None}
     if (folder / DESCRIBED).is_file():
         told = _described(folder)
     check_base(network, folder, told["base"])
     return member(told["adapter"], ADAPTERS, kind="adapter")
+
+
+def _word(folder: Path) -> str:
+    """Return the method of a folder that peft wrote; any that we have no word for is merged as lora is."""
+    from composer.train.adapters import ADAPTERS
+
+    file = folder / "adapter_config.json"
+    try:
+        word = str(json.loads(file.read_text(encoding="utf-8"))["peft_type"]).lower() if file.is_file() else ""
+    except (KeyError, ValueError, TypeError):
+        word = ""  # peft will say what is wrong with it
+    return word if word in ADAPTERS and ADAPTERS[word].needs_base else "lora"
 
 
 def _described(folder: Path) -> dict[str, Any]:
@@ -177,7 +189,15 @@ def linear_maps(network: Any) -> dict[str, Any]:
 
 @contextmanager
 def wrapping() -> Iterator[None]:
-    """Let peft wrap a model without the warning of transformers that peft calls one of its properties by an old name."""
+    """Let peft wrap a model without the warning of transformers that peft calls one of its properties by an old name.
+
+    Sparse tensors of its layers are not checked from now on unless they were: that is torch's choice too, but unsaid it warns.
+    """
+    import torch
+
+    checks: Any = torch.sparse.check_sparse_tensor_invariants
+    if not checks.is_enabled():
+        checks.disable()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         yield

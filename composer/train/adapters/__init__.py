@@ -103,7 +103,9 @@ class Adapter(Spec):
         ModelError
             Where the folder holds nothing of this method, or what is of another model, or the method is more than sums.
         """
-        raise ModelError("it cannot be merged", where=str(folder), expected="sums to weights, of lora or lota", got=self.name)
+        raise ModelError(
+            "it cannot be merged", where=str(folder), expected="sums to weights, of lora, lota or shira", got=self.name
+        )
 
     def optimising(self, model: Any) -> AbstractContextManager[None]:  # noqa: ARG002
         """Return a block within which exactly the parameters that the optimiser is to move need a gradient."""
@@ -146,6 +148,8 @@ from composer.train.adapters.lora import Lora  # noqa: E402
 from composer.train.adapters.loramoe import LoraMoe  # noqa: E402
 from composer.train.adapters.lota import Lota  # noqa: E402
 from composer.train.adapters.mola import Mola  # noqa: E402
+from composer.train.adapters.osf import Osf  # noqa: E402
+from composer.train.adapters.shira import Shira  # noqa: E402
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "full": Full,
@@ -153,4 +157,6 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "loramoe": LoraMoe,
     "lota": Lota,
     "mola": Mola,
+    "osf": Osf,
+    "shira": Shira,
 }

@@ -55,6 +55,9 @@ class Mola(Adapter):
 
     @model_validator(mode="after")
     def _check(self) -> Mola:
+        if self.expert.dora:
+            what, hint = "experts of a mixture are sums to the base, and DoRA's are not", "leave it out; rslora may be set"
+            raise SpecError(what, where="expert.dora", got="true", hint=hint)
         if self.pool == "last" and self.decision == "shared":
             hint = "set pool mean, or decision vote"
             what = "the first router would read the last token's embedding alone, which is the same for all prompts"
@@ -173,6 +176,7 @@ class Mola(Adapter):
         ours = {
             "rank": self.expert.rank,
             "alpha": self.expert.alpha,
+            "rslora": self.expert.rslora,
             "targets": sorted(chosen(linear_maps(model), self.expert.targets)),
         }
         for field, value in ours.items():

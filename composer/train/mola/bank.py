@@ -8,6 +8,7 @@ by row.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from composer.train.model import linear_maps
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 BASE = -1  # the number of no expert
 _PREFIX = "base_model.model."
-_PLAIN = {"bias": ("none", None), "use_rslora": (False, None), "use_dora": (False, None), "modules_to_save": (None,)}
+_PLAIN = {"bias": ("none", None), "use_dora": (False, None), "modules_to_save": (None,)}
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,16 @@ class Expert:
     def alpha(self) -> float:
         """What the update is multiplied by, times the rank."""
         return float(self.config["lora_alpha"])
+
+    @property
+    def rslora(self) -> bool:
+        """Whether its scale goes by the root of the rank."""
+        return bool(self.config.get("use_rslora"))
+
+    @property
+    def scale(self) -> float:
+        """What the update ``B A`` is multiplied by."""
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
     @property
     def targets(self) -> list[str]:
@@ -96,7 +107,7 @@ def write_expert(expert: Expert, folder: Path) -> None:
 
 
 def check_alike(experts: Mapping[str, Expert]) -> None:
-    """Refuse experts of which one has another rank, alpha or places than the first.
+    """Refuse experts of which one has another rank, scale or places than the first.
 
     Raises
     ------
@@ -105,7 +116,7 @@ def check_alike(experts: Mapping[str, Expert]) -> None:
     """
     first, *others = experts
     for name in others:
-        for field in ("rank", "alpha", "targets"):
+        for field in ("rank", "alpha", "rslora", "targets"):
             ours, theirs = (getattr(experts[each], field) for each in (first, name))
             if ours != theirs:
                 expected, got = f"{str(ours)[:200]} as in {first}", f"{str(theirs)[:200]} in {name}"
@@ -131,7 +142,7 @@ class Taken:
 
 
 class BankedLinear(nn.Module):
-    """A frozen linear map ``W`` with N updates: row i of a batch becomes ``W x + (alpha / rank) B_e(i) A_e(i) x``.
+    """A frozen linear map ``W`` with N updates: row i of a batch becomes ``W x + scale B_e(i) A_e(i) x``.
 
     ``taken`` says which expert ``e(i)`` each row takes; where it is absent the base answers alone.
     """
@@ -205,7 +216,7 @@ class Bank:
             if place not in linear or not inside:
                 what = "experts of another model" if place not in linear else "an expert outside of the decoder's blocks"
                 raise ModelError(what, where="experts", got=place, expected="linear maps of its blocks")
-            self.maps[place] = banked = BankedLinear(linear[place], scale=first.alpha / first.rank, dropout=dropout)
+            self.maps[place] = banked = BankedLinear(linear[place], scale=first.scale, dropout=dropout)
             self._block[place] = inside[0]
             for name, expert in experts.items():
                 _check_shapes(linear[place], expert.parts[place], place=place, name=name)

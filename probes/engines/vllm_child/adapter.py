@@ -38,7 +38,7 @@ def describe(folder: Path) -> dict[str, Any]:
     Raises
     ------
     ModelError
-        Where the folder holds no LoRA, or one on ``lm_head``.
+        Where the folder holds no LoRA, a DoRA, or one on ``lm_head``.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -48,6 +48,7 @@ def describe(folder: Path) -> dict[str, Any]:
             raise ModelError(f"no adapter: there is no {name}", where=str(folder), expected="a folder written by peft")
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        _refuse_others(folder, config)
         rank = max([int(config["r"]), *map(int, (config.get("rank_pattern") or {}).values())])
         with safe_open(folder / "adapter_model.safetensors", framework="numpy") as weights:
             modules = sorted({key.partition(".lora_")[0].rpartition(".")[2] for key in weights.keys()})  # noqa: SIM118
@@ -57,6 +58,16 @@ def describe(folder: Path) -> dict[str, Any]:
         hint = "use the engine hf, or merge the adapter into the model"
         raise ModelError("vLLM does not score with an adapter on lm_head", where=str(folder), hint=hint)
     return {"path": str(folder), "rank": rank, "modules": modules}
+
+
+def _refuse_others(folder: Path, config: Any) -> None:
+    """Say of an adapter of peft that vLLM (0.32) does not serve which method it is of."""
+    if not isinstance(config, dict):
+        return
+    method = "dora" if config.get("use_dora") else str(config.get("peft_type", "lora")).lower()
+    if method != "lora":
+        hint = "put it into its base (sft-composer merge) and serve that, or use the engine hf"
+        raise ModelError(f"vLLM serves no adapter of the method {method}", where=str(folder), hint=hint)
 
 
 def _refuse_ours(folder: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from composer.errors import FaultError
 from composer.fingerprint import sha256
-from composer.train import Moving, Train, checkpoint, job
+from composer.train import ADAPTERS, Moving, Train, checkpoint, job
 from composer.train.adapters.full import Full
 from composer.types import ModelRef
 
@@ -63,23 +63,28 @@ def test_a_stopped_training_ends_in_the_same_bits(
     assert result(tmp_path / "stopped") == result(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("adapter", [{"name": "lora", "rank": 4, "dropout": 0.2}])
+@pytest.mark.parametrize("adapter", [
+    {"name": "lora", "rank": 4, "dropout": 0.2}, {"name": "osf"},
+    pytest.param({"name": "lora", "rank": 4, "dora": True, "dropout": 0.2}, marks=pytest.mark.slow),
+    pytest.param({"name": "shira", "rank": 4}, marks=pytest.mark.slow),
+])  # fmt: skip
 def test_so_does_one_with_an_adapter_and_chance(
     run: Run, adapter: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from composer.train.adapters.lora import Lora
-
+    member = ADAPTERS[adapter["name"]]
+    own = member.after_step
     whole = run(tmp_path / "whole", adapter=adapter, checkpoint_every=2, epochs=2)
     count = 0
 
-    def after_step(*_: Any) -> None:
+    def after_step(adapter: Any, model: Any) -> None:
         nonlocal count
         count += 1
         if count == 6:
             raise Stopped
+        own(adapter, model)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Lora, "after_step", after_step)
+        patched.setattr(member, "after_step", after_step)
         with pytest.raises(Stopped):
             run(tmp_path / "stopped", adapter=adapter, checkpoint_every=2, epochs=2)
     assert run(tmp_path / "stopped", adapter=adapter, checkpoint_every=2, epochs=2) == whole

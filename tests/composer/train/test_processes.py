@@ -41,6 +41,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "experts": {"adapter": MOE, "learning_rate": 3e-3, "batch_size": 2, "micro_batch": 1},  # their term is a micro-batch's
     "checkpointing": {"adapter": MOE, "learning_rate": 3e-3, "batch_size": 2, "micro_batch": 1, "gradient_checkpointing": True},
     "lota": {"adapter": {"name": "lota", "calibration_steps": 2}, "learning_rate": 3e-3},
+    "dora": {"adapter": {"name": "lora", "rank": 4, "dora": True}, "learning_rate": 3e-3},
+    "osf": {"adapter": {"name": "osf"}, "learning_rate": 1e-4},
+    "shira": {"adapter": {"name": "shira", "rank": 4}, "learning_rate": 3e-3},
 }
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2")
 
@@ -172,7 +175,9 @@ def assert_same(one: Path, two: Path, *, losses: float, weights: float) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["full", "single", "lora", "shard", "tied", "experts", "checkpointing", "lota"])
+@pytest.mark.parametrize(
+    "name", ["full", "single", "lora", "shard", "tied", "experts", "checkpointing", "lota", "dora", "osf", "shira"]
+)
 def test_two_processes_train_as_one(
     name: str, run: Run, samples: pl.DataFrame, base: ModelRef, tied: ModelRef, pairs: dict[str, Path], tmp_path: Path
 ) -> None:  # fmt: skip

@@ -74,6 +74,19 @@ def test_an_adapter_says_its_rank_and_its_modules(tmp_path: Path) -> None:
         describe(tmp_path)
 
 
+@pytest.mark.parametrize(("config", "method"), [
+    ({"peft_type": "LORA", "r": 4, "use_dora": True}, "dora"), ({"peft_type": "SHIRA", "r": 4}, "shira"),
+    ({"peft_type": "OSF"}, "osf"),
+])  # fmt: skip
+def test_an_adapter_that_vllm_does_not_serve_says_the_way_out(config: Any, method: str, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    save_file({"x": np.zeros((2, 2))}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(
+        ModelError, match=rf"serves no adapter of the method {method}; put it into its base \(sft-composer merge\)"
+    ):
+        describe(tmp_path)
+
+
 def test_one_processor_has_one_process_and_several_have_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VLLM_LOGGING_LEVEL", raising=False)
     one, two = Vllm()._environment(), Vllm(tensor_parallel_size=2, threads=3)._environment()

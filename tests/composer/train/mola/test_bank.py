@@ -46,6 +46,15 @@ def test_every_row_to_one_expert_is_that_lora_alone(kind: str, folders: Folders,
     assert not torch.allclose(taking(network, bank, [0] * 5), taking(network, bank, [1] * 5), atol=1e-2)
 
 
+def test_a_rank_stabilised_expert_has_its_own_scale(kind: str, folders: Folders, make: Make) -> None:
+    own = folders(kind, expert=Lora(rank=4, alpha=8, rslora=True), names=("law",))
+    network, bank = banked(make(kind), own)
+    assert {each.scale for each in bank.maps.values()} == {8 / 4**0.5}
+    torch.testing.assert_close(taking(network, bank, [0] * 5), logits(PeftModel.from_pretrained(make(kind), own["law"])))
+    write_expert(bank.expert("law"), tmp_path := own["law"].parent / "again")
+    assert read_expert(tmp_path, name="law").rslora
+
+
 def test_rows_of_a_mixed_batch_equal_runs_of_one_domain(kind: str, folders: Folders, make: Make) -> None:
     network, bank = banked(make(kind), folders(kind))
     experts = [2, -1, 0, 2, 1]
@@ -125,6 +134,7 @@ def test_dropout_is_of_training_only(folders: Folders, make: Make) -> None:
 @pytest.mark.parametrize(("other", "what"), [
     (Lora(rank=2, alpha=4), "rank: the experts are not alike; expected 4 as in law; got 2 in odd"),
     (Lora(rank=4, alpha=4), "alpha: the experts are not alike; expected 8.0 as in law; got 4.0 in odd"),
+    (Lora(rank=4, alpha=8, rslora=True), "rslora: the experts are not alike; expected False as in law; got True in odd"),
     (Lora(rank=4, alpha=8, targets=("q_proj",)), "targets: the experts are not alike"),
 ])  # fmt: skip
 def test_experts_that_differ_are_refused_with_their_names(other: Lora, what: str, folders: Folders, make: Make) -> None:
@@ -145,7 +155,7 @@ def test_experts_of_another_width_are_refused(folders: Folders, make: Make) -> N
         Bank(make("llama"), {"law": type(expert)(expert.config, wide)})
 
 
-@pytest.mark.parametrize("field", ["use_dora", "use_rslora", "rank_pattern"])
+@pytest.mark.parametrize("field", ["use_dora", "rank_pattern"])
 def test_more_than_a_plain_lora_is_refused(field: str, folders: Folders, tmp_path: Path) -> None:
     expert = read_expert(folders("llama")["law"], name="law")
     write_expert(type(expert)({**expert.config, field: {"q_proj": 2} if "pattern" in field else True}, expert.parts), tmp_path)

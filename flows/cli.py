@@ -34,6 +34,7 @@ from flows.command import (
     state,
 )
 from flows.merge import merge
+from flows.publish import HubOption, PublicOption, RevisionOption, publication
 from flows.running import carry_out_and_show
 
 KEYBOARD_INTERRUPT = 130  # typer's exit code for it
@@ -74,21 +75,40 @@ def _stage_command(name: str, summary: str) -> Callable[..., None]:
     return command
 
 
+def _export(
+    recipe: RecipePath, overrides: Overrides = None, plain: PlainOption = False, dry_run: DryOption = False,
+    hub: HubOption = None, public: PublicOption = False, revision: RevisionOption = None,
+    rebuild: RebuildOption = False, store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
+) -> None:  # fmt: skip
+    """Write the mixed dataset in every wanted format, with its data card."""
+    begin(as_json, debug)
+    carry_out_and_show(
+        recipe, overrides, until="export", store=store, plain=plain, dry_run=dry_run, rebuild=rebuild,
+        publication=publication(hub, kind="dataset", public=public, revision=revision),
+    )  # fmt: skip
+
+
 def _train(
     recipe: RecipePath, overrides: Overrides = None, plain: PlainOption = False, dry_run: DryOption = False,
     sequence: Annotated[bool, typer.Option("--sequence", help="Measure after every stage what was kept, too.")] = False,
+    hub: HubOption = None, public: PublicOption = False, revision: RevisionOption = None,
     rebuild: RebuildOption = False, store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
 ) -> None:  # fmt: skip
     """Train phase after phase on the composition."""
     begin(as_json, debug)
     until = "retain" if sequence else "train"
     carry_out_and_show(
-        recipe, overrides, until=until, store=store, plain=plain, dry_run=dry_run, rebuild=rebuild, sequence=sequence
-    )
+        recipe, overrides, until=until, store=store, plain=plain, dry_run=dry_run, rebuild=rebuild, sequence=sequence,
+        publication=publication(hub, kind="model", public=public, revision=revision),
+    )  # fmt: skip
+
+
+OWN: dict[str, Callable[..., None]] = {"export": _export, "train": _train}
+"""Commands of stages that take more than the others."""
 
 
 for _name, _summary in STAGE_COMMANDS.items():
-    app.command(_name, rich_help_panel="Stages")(_train if _name == "train" else _stage_command(_name, _summary))
+    app.command(_name, rich_help_panel="Stages")(OWN.get(_name) or _stage_command(_name, _summary))
 app.command(rich_help_panel="Start")(merge)
 for _family in (generation, look):
     _family.register(app)

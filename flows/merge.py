@@ -10,6 +10,7 @@ import typer
 
 from composer.errors import SpecError
 from flows.command import DebugOption, JsonOption, StoreOption, begin, give
+from flows.publish import HubOption, Publication, PublicOption, RevisionOption, publication
 
 
 def merge(
@@ -20,19 +21,26 @@ def merge(
     weights: Annotated[str | None, typer.Option(help="A weight for each, such as 1,0.5.")] = None,
     density: Annotated[float | None, typer.Option(help="Share of each delta's entries that ties and dare use.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of what dare leaves out.")] = 0,
+    hub: HubOption = None, public: PublicOption = False, revision: RevisionOption = None,
     store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
 ) -> None:  # fmt: skip
     """Merge adapters of one base into a plain checkpoint, by sums, TIES or DARE."""
     begin(as_json, debug)
     from composer.train.merging import merge as carry_out
     from composer.types import ModelRef
+    from flows.publishable import merged
 
+    pushing = publication(hub, kind="model", public=public, revision=revision)
+    if pushing:
+        pushing.check()  # before the work
     folders = [_folder(each, store) for each in trained]
     document = carry_out(
         ModelRef(path=_model(base, store)), folders, method=method, weights=_numbers(weights), density=density, seed=seed,
         folder=Path(out),
     )  # fmt: skip
-    give(document, lambda: _show(document, trained))
+    if pushing:
+        document["hub"] = pushing.send_content(merged(Path(out), document, trained))
+    give(document, lambda: _show(document, trained, pushing))
 
 
 def _model(name: str, store: str | None) -> str:
@@ -58,9 +66,11 @@ def _numbers(text: str | None) -> Sequence[float] | None:
         raise SpecError("no numbers", where="--weights", expected="such as 1,0.5", got=text) from None
 
 
-def _show(document: Mapping[str, Any], trained: Sequence[str]) -> None:
+def _show(document: Mapping[str, Any], trained: Sequence[str], pushing: Publication | None) -> None:
     from flows.screen import out, table
 
     rows = list(zip(trained, document["weights"], document["moved"], strict=True))
     out.print(table(f"Merged by {document['method']}", ("adapter", "weight", "matrices moved"), rows))
     out.print(f"model: {document['folder']}", soft_wrap=True, markup=False)
+    if pushing:
+        pushing.show(document["hub"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -47,7 +47,8 @@ class Recipe(Spec):
     ``upper_bounds``, what an expert of each domain reaches); without it all target domains are mixed in one phase. Rows are cut
     after ``max_length`` tokens; of a conversation every assistant turn is trained on, with ``loss_on: last`` only the last.
     ``only`` narrows the recipe down to some domains: sources, domains and groups of all others are left out.
-    ``max_dropped`` is the share of a source's rows that may be unusable before the doctor fails.
+    ``max_dropped`` is the share of a source's rows that may be unusable before the doctor fails. ``license_conflicts: allow``
+    lets a mix go to the Hub whose licences ask for what cannot be had together (:mod:`composer.ingest.licences`).
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -80,6 +81,7 @@ class Recipe(Spec):
     upper_bounds: dict[str, float] = {}
     budget: Budget = Budget()
     exports: members_of(EXPORTERS, kind="exporter") = ("parquet",)  # type: ignore[valid-type]
+    license_conflicts: Literal["stop", "allow"] = outside_identity("stop")
     train: Train | None = Train()
     evaluate: Evaluate = Evaluate()
 

@@ -186,6 +186,7 @@ def export(
     """Write the mixed dataset in every wanted format, with its data card."""
     from composer.export.card import card, write_card
     from composer.export.rows import licenses
+    from flows.citations import citations
 
     rows = composition.file("composition.parquet"), samples.file("samples.parquet")
     stats = {exporter.name: exporter.write(*rows, folder) for exporter in exporters}
@@ -193,17 +194,30 @@ def export(
         name=name,
         recipe=recipe,
         report=composition.json("report.json"),
-        sources=[
-            {**part.manifest.spec["source"], "content": part.manifest.spec["content"], **part.manifest.stats} for part in parts
-        ],
+        sources=described_parts(parts),
         knowledge=knowledge.json("knowledge.json") if knowledge else None,
         schedule=schedule.json("schedule.json"),
         pool=samples.manifest.stats,
         key=composition.key,
         licenses=licenses(*rows),
+        lock=_lock(parts, [samples, *([knowledge] if knowledge else []), schedule, composition]),
+        citations=citations(recipe),
     )
     write_card(text, folder)
     return stats
+
+
+def described_parts(parts: Sequence[Artifact]) -> list[dict[str, Any]]:
+    """Return what a card says of every source: its fields, what identifies its content, and the counts of its rows."""
+    return [{**part.manifest.spec["source"], "content": part.manifest.spec["content"], **part.manifest.stats} for part in parts]
+
+
+def _lock(parts: Sequence[Artifact], made: Sequence[Artifact]) -> dict[str, Any]:
+    """Return what pins an export: the content of its sources, and the artifacts with the versions of their stages."""
+    return {
+        "sources": {part.manifest.spec["source"]["name"]: part.manifest.spec["content"] for part in parts},
+        "artifacts": {f"{each.kind}/{each.key}": {"version": each.manifest.version} for each in (*parts, *made)},
+    }
 
 
 def report(folder: Path, *, name: str, inputs: Sequence[Artifact]) -> Stats:
@@ -231,7 +245,7 @@ STAGES: dict[str, Stage] = {
         Stage("mix", "mixture", mix),
         Stage("replay", "schedule", replay, version=2),
         Stage("compose", "composition", compose, version=3),
-        Stage("export", "export", export, version=2),
+        Stage("export", "export", export, version=3),
         Stage("reference", "reference", training.reference, version=2),
         Stage("mask", "mask", training.mask),
         Stage("train", "model", training.train, version=2),

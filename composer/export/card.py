@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from composer.export import EXPORTERS
+from composer.export import EXPORTERS, origins
 from composer.export.markdown import cell, fence, table, without_paths
 from composer.spec import member
 
@@ -33,6 +33,9 @@ HUB_LICENSES = (
     "artistic-2.0", "isc",
 )  # fmt: skip
 """Licence ids of data and code that the Hub's front matter takes; any other licence is ``other`` with its name."""
+HERE = "<this folder or repository>"
+"""Stands for the name of the repository, which a card of a folder does not know."""
+
 NOT_COVERED = (
     "The interval covers the sampling of texts and nothing else: not the judge's mistakes, not the choice of the reference "
     "texts, and not the distance between what a model writes unprompted and what it knows."
@@ -51,6 +54,8 @@ def card(
     pool: Entry,
     key: str,
     licenses: Mapping[str, int],
+    lock: Entry | None = None,
+    citations: Sequence[Sequence[str]] = (),
     language: Sequence[str] = ("en",),
 ) -> str:
     """Return the card of a composition as Markdown with a YAML front matter.
@@ -69,6 +74,10 @@ def card(
         The counts of the pool; what it dropped between sources is listed with the sources' own.
     licenses
         How many rows of the composition have which licence (:func:`composer.export.rows.licenses`).
+    lock
+        What the composition was made of: every artifact's key with the version of its stage, every source's content.
+    citations
+        What the recipe uses and where it comes from: the recipe's field, its word, a reference.
     language
         Language tags of the texts.
     """
@@ -78,14 +87,17 @@ def card(
     )
     sections = {
         "Load": _load(front["configs"]),
-        "Shares": _shares(report["domains"], unit=report["unit"]),
-        "Phases and replay": _phases(report, schedule),
+        "Shares": shares(report["domains"], unit=report["unit"]),
+        "Phases and replay": phases(report, schedule),
         "Shortages": _shortages(report["shortages"]),
-        "Sources": _sources(sources),
+        "Sources": described(sources),
         "Dropped rows": _dropped(sources, pool),
-        "Licences": _table_of_licenses(licenses),
+        "Copies and evaluation texts": origins.cleaning(pool),
+        "Licences": f"{origins.licences(licenses)}\n\nIn the Parquet files the column `license` says it row by row.",
         "What the base model knew": _knowledge(knowledge) if knowledge else "",
         "Recipe": fence(without_paths(_yaml(recipe)), language="yaml"),
+        "Lock": origins.locked(lock) if lock else "",
+        "Citations": origins.cited(citations) if citations else "",
     }
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items() if text)
     return f"---\n{_yaml(front)}---\n\n# {cell(name)}\n\n{_intro(report, schedule=schedule, key=key)}\n\n{body}\n"
@@ -150,10 +162,6 @@ def _configs(recipe: Entry, domains: Sequence[str]) -> list[Entry]:
     return [{**config, "default": True} if i == 0 else config for i, config in enumerate(chosen.configs(domains))]
 
 
-def _table_of_licenses(licenses: Mapping[str, int]) -> str:
-    return table(["licence", "rows"], licenses.items()) + "\n\nIn the Parquet files the column `license` says it row by row."
-
-
 def _intro(report: Entry, *, schedule: Entry, key: str) -> str:
     total = report["total"]
     laws = sorted({phase["mixture"].get("law") or "explicit" for phase in schedule["phases"]})
@@ -169,11 +177,12 @@ def _intro(report: Entry, *, schedule: Entry, key: str) -> str:
 def _load(configs: Sequence[Entry]) -> str:
     first, *others = (json.dumps(config["config_name"], ensure_ascii=False) for config in configs)
     also = f"  # or {', '.join(others)}" if others else ""
-    call = f'data = load_dataset("<this folder or repository>", {first}, split="train"){also}'
+    call = f'data = load_dataset("{HERE}", {first}, split="train"){also}'
     return fence(f"from datasets import load_dataset\n\n{call}", language="python")
 
 
-def _shares(accounts: Sequence[Entry], *, unit: str) -> str:
+def shares(accounts: Sequence[Entry], *, unit: str) -> str:
+    """Return the table of planned and realised shares of every domain."""
     head = ["domain", "planned share", "realised share", f"planned {_words(unit)}", f"realised {_words(unit)}"]
     head += [text for count in COUNTS for text in (_words(count), f"share of {_words(count)}")]
     fields = ["domain", "planned_share", "realised_share", "planned", "realised"]
@@ -181,7 +190,8 @@ def _shares(accounts: Sequence[Entry], *, unit: str) -> str:
     return table(head, ([account[field] for field in fields] for account in accounts))
 
 
-def _phases(report: Entry, schedule: Entry) -> str:
+def phases(report: Entry, schedule: Entry) -> str:
+    """Return the table of what is new and what is replayed in every phase; empty where nothing follows on another."""
     replayed = [[account for account in phase["domains"] if account["is_replay"]] for phase in report["phases"]]
     if len(replayed) == 1 and not any(account["rows"] for account in replayed[0]):
         return ""
@@ -205,7 +215,8 @@ def _shortages(shortages: Sequence[Entry]) -> str:
     return "These domains had less than was planned.\n\n" + table(fields, ([entry[f] for f in fields] for entry in shortages))
 
 
-def _sources(sources: Sequence[Entry]) -> str:
+def described(sources: Sequence[Entry]) -> str:
+    """Return the table of the sources: what each is, at which revision or of which content, and what became of its rows."""
     head = ["source", "content", "domain", "role", "licence", "seen", "kept", "repaired", "dropped"]
     return table(
         head,

@@ -122,6 +122,17 @@ def licenses(composition: Path, samples: Path) -> dict[str, int]:
     return dict(counted.sort(["rows", "license"], descending=[True, False]).iter_rows())
 
 
+def licenses_by_source(composition: Path, samples: Path) -> dict[str, dict[str, int]]:
+    """Return how many rows of a composition have which licence, by licence and source."""
+    uses = np.bincount(pl.read_parquet(composition, columns=["row"])["row"].to_numpy())
+    named = pl.scan_parquet(samples).select("license", "source").head(len(uses)).collect().with_columns(rows=pl.Series(uses))
+    counted = named.group_by("license", "source").agg(pl.col("rows").sum()).filter(pl.col("rows") > 0)
+    out: dict[str, dict[str, int]] = {}
+    for license, source, rows in counted.sort("license", "source").iter_rows():
+        out.setdefault(license, {})[source] = rows
+    return out
+
+
 def _is_ordered() -> pl.Expr:
     return pl.col("position") == pl.int_range(pl.len(), dtype=pl.UInt64)
 

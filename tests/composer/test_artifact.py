@@ -12,9 +12,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from composer.artifact import MANIFEST, Store, flat, shard
+from composer.artifact import Store, flat, shard
 from composer.errors import InputError, StoreError
 from composer.fingerprint import Fingerprints
+from composer.manifest import MANIFEST
 
 Build = Callable[[Path], Mapping[str, Any]]
 

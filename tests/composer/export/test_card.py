@@ -287,5 +287,12 @@ def test_size_categories(n: int, expected: str) -> None:
     assert size_category(n) == expected
 
 
+def test_the_lock_and_the_citations_stand_at_the_end() -> None:
+    lock = {"sources": {"rows": "a" * 64}, "artifacts": {"composition/0123456789abcdef": {"version": 3}}}
+    text = card(**arguments(lock=lock, citations=[("law", "uniform", "by hand")]))
+    assert text.index("## Recipe") < text.index("## Lock") < text.index("## Citations")
+    assert text.endswith("- `law: uniform`: by hand\n")
+
+
 def test_the_same_arguments_give_the_same_card() -> None:
     assert card(**arguments()) == card(**arguments())

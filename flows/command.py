@@ -25,6 +25,7 @@ Reference = Annotated[str, typer.Argument(help="kind, key, kind/key or the begin
 Known = Annotated[
     str, typer.Argument(help="A knowledge artifact, or the path of a knowledge.json or its folder.", show_default=False)
 ]
+Mixed = Annotated[str, typer.Argument(help="A mixture, a composition or an export.", show_default=False)]
 
 
 # Named here so that --help needs no heavy import; a test compares them with flows.stages.STAGES.

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from composer.errors import CheckError
-from flows.command import DebugOption, JsonOption, Known, Overrides, RecipePath, Reference, StoreOption, begin, give
+from flows.command import DebugOption, JsonOption, Known, Mixed, Overrides, RecipePath, Reference, StoreOption, begin, give
 
 
 def _store(path: str | None) -> Any:
@@ -143,9 +143,18 @@ def probe_diff(a: Known, b: Known, store: StoreOption = None, as_json: JsonOptio
     give(document, lambda: diff.show(document))
 
 
+def mix_diff(a: Mixed, b: Mixed, store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Compare two mixtures or two compositions: sources, what was asked for, weights and shares."""
+    begin(as_json, debug)
+    from flows import mix_diff as mixed
+
+    document = mixed.diff(a, b, store=_store(store))
+    give(document, lambda: mixed.show(document))
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor, "estimate": estimate, "ls": list_artifacts, "show": show, "why": why, "verify": verify,
-    "picture": picture, "probe diff": probe_diff,
+    "picture": picture, "probe diff": probe_diff, "mix diff": mix_diff,
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Pictures of artifacts, drawn when they are asked for: they are views and never bear identity.
 
+mixture     the weight of every domain
 similarity  a heat map in which near domains stand side by side
 clusters    the map of the instructions, every cluster in a colour of its own, the largest by name
 schedule    how much of every phase is new and how much of what comes back
@@ -58,7 +59,7 @@ def _similarity(artifact: Artifact, figure: Figure) -> None:
     order = _side_by_side(value) if matrix["kind"] == "distance" else np.arange(len(value))
     names = [matrix["domains"][i] for i in order]
     side = 2.5 + 0.42 * len(names)
-    figure.set_size_inches(side + 1, side)
+    figure.set_size_inches(max(side + 1, 6.4), side)  # the title wants its room
     axes = figure.add_subplot()
     shown = value[np.ix_(order, order)]
     own = np.eye(len(names), dtype=bool)
@@ -161,7 +162,22 @@ def _model(artifact: Artifact, figure: Figure) -> None:
     return None
 
 
+def _mixture(artifact: Artifact, figure: Figure) -> None:
+    mixture = artifact.json("mixture.json")
+    domains, weights = mixture["domains"], mixture["weights"]
+    figure.set_size_inches(7, 1.2 + 0.3 * len(domains))
+    axes = figure.add_subplot()
+    bars = axes.barh(range(len(domains)), weights, color="tab:blue")
+    axes.bar_label(bars, [f"{weight:.3f}" for weight in weights], padding=3, fontsize=8)
+    axes.set_yticks(range(len(domains)), domains)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.15 * max(weights))
+    axes.set_xlabel(f"share of {mixture['unit'].replace('_', ' ')}")
+    axes.set_title(f"Weights by the law {mixture['law']}")
+
+
 PICTURES: Mapping[str, Callable[[Artifact, Any], None]] = {
+    "mixture": _mixture,
     "similarity": _similarity,
     "clusters": _clusters,
     "schedule": _schedule,

@@ -1,16 +1,17 @@
 """What the base model knows, measured: a flow to serve, deploy and schedule.
 
-From Python: ``probe.serve(name="nightly", cron="0 3 * * *")``.
+From Python: ``probe.serve(name="nightly", cron="0 3 * * *", parameters={"recipe": "recipe.yaml"})``.
 """
 
-from __future__ import annotations
-
-from prefect import flow
-
-from flows.shell import carry_out_recipe
+# Annotations are real here and not strings: who serves a flow hands it to a process of its own without the names of this file.
+from flows.asked import OverrideList, RecipePath, RecipeText, StorePath, Until, asked_recipe
+from flows.shell import as_flow, carry_out_recipe
 
 
-@flow(name="probe")
-def probe(recipe: str, overrides: list[str] | None = None, store: str | None = None) -> dict[str, str]:
+@as_flow("probe")
+def probe(
+    recipe: RecipePath = None, recipe_text: RecipeText = None, overrides: OverrideList = None, store: StorePath = None,
+    until: Until = "probe",
+) -> dict[str, str]:  # fmt: skip
     """What the base model knows, measured; returns ``{label: kind/key}``."""
-    return carry_out_recipe(recipe, overrides=overrides or (), store=store, until="probe")
+    return carry_out_recipe(asked_recipe(recipe, recipe_text, overrides), store=store, until=until)

@@ -28,7 +28,8 @@ from composer.similarity import DISTANCES
 from composer.spec import Spec, member, member_of, members_of, outside_identity
 from composer.train import Train
 from composer.types import Budget, LossOn, Source
-from flows.sections import BaseModel, Coverage, Evaluate
+from flows.conduct import Conduct
+from flows.sections import BaseModel, Coverage, Evaluate, narrowed
 from flows.yaml_text import override_with, parse
 from probes.embed import EMBEDDERS
 from probes.engines import ENGINES
@@ -49,6 +50,7 @@ class Recipe(Spec):
     ``only`` narrows the recipe down to some domains: sources, domains and groups of all others are left out.
     ``max_dropped`` is the share of a source's rows that may be unusable before the doctor fails. ``license_conflicts: allow``
     lets a mix go to the Hub whose licences ask for what cannot be had together (:mod:`composer.ingest.licences`).
+    ``flow`` says how Prefect conducts the run: what is tried again, how long a stage may take, and the GPU's limit.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -84,6 +86,7 @@ class Recipe(Spec):
     license_conflicts: Literal["stop", "allow"] = outside_identity("stop")
     train: Train | None = Train()
     evaluate: Evaluate = Evaluate()
+    flow: Conduct = outside_identity(Conduct())
 
     @model_validator(mode="before")
     @classmethod
@@ -245,28 +248,6 @@ class Recipe(Spec):
         return source if is_hub else source.model_copy(update={"path": str(local)})
 
 
-def narrowed(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a recipe's fields with what belongs to the domains of ``only`` alone.
-
-    Raises
-    ------
-    SpecError
-        For a domain that no source feeds.
-    """
-    only = [data["only"]] if isinstance(data["only"], str) else list(data["only"])
-    fed = [source.get("domain") if isinstance(source, dict) else source.domain for source in data.get("sources") or ()]
-    for domain in only:
-        if domain not in fed:
-            raise SpecError(f"no source feeds domain '{domain}'", where="only", hint=nearest(domain, [d for d in fed if d]))
-    groups = [[domain for domain in group if domain in only] for group in data["sequence"]]
-    return data | {
-        "only": only,
-        "sources": [source for source, domain in zip(data.get("sources") or (), fed, strict=True) if domain in only],
-        "domains": [domain for domain in data.get("domains") or () if domain in only],
-        "sequence": [group for group in groups if group],
-    }
-
-
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and its ``key=value`` overrides.
 
@@ -280,11 +261,17 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         hint = "see flows/recipes for examples"
         raise SpecError("no such recipe", where="RECIPE", got=str(path), expected="a YAML file", hint=hint)
     try:
-        data = parse(file.read_text(encoding="utf-8"))
+        return recipe_of(file.read_text(encoding="utf-8"), overrides, where=str(path))
     except UnicodeDecodeError as error:
         raise SpecError(f"not UTF-8: {error.reason}", where=str(path)) from None
+
+
+def recipe_of(text: str, overrides: Sequence[str] = (), *, where: str = "the recipe's text") -> Recipe:
+    """Read a recipe's text, as :func:`read_recipe` reads a file; ``where`` names it in an error."""
+    try:
+        data = parse(text)
     except SpecError as error:
-        place = f"{path}, {error.where}" if error.where else str(path)
+        place = f"{where}, {error.where}" if error.where else where
         raise SpecError(error.what, where=place, expected=error.expected, got=error.got) from None
     for override in overrides:
         data = override_with(data, override)

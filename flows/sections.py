@@ -1,9 +1,12 @@
-"""The parts of a recipe that are of no family: the base model, what is measured, and the map of coverage."""
+"""The parts of a recipe that are of no family: the base model, what is measured, the map of coverage, and ``only``."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field, model_validator
 
+from composer.errors import SpecError, nearest
 from composer.spec import Spec, outside_identity
 from composer.train import Base
 
@@ -57,3 +60,25 @@ class Coverage(Spec):
 
     near: float = Field(default=0.5, gt=0, le=2)
     plan: bool = False
+
+
+def narrowed(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe's fields with what belongs to the domains of ``only`` alone.
+
+    Raises
+    ------
+    SpecError
+        For a domain that no source feeds.
+    """
+    only = [data["only"]] if isinstance(data["only"], str) else list(data["only"])
+    fed = [source.get("domain") if isinstance(source, dict) else source.domain for source in data.get("sources") or ()]
+    for domain in only:
+        if domain not in fed:
+            raise SpecError(f"no source feeds domain '{domain}'", where="only", hint=nearest(domain, [d for d in fed if d]))
+    groups = [[domain for domain in group if domain in only] for group in data["sequence"]]
+    return data | {
+        "only": only,
+        "sources": [source for source, domain in zip(data.get("sources") or (), fed, strict=True) if domain in only],
+        "domains": [domain for domain in data.get("domains") or () if domain in only],
+        "sequence": [group for group in groups if group],
+    }

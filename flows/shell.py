@@ -1,4 +1,4 @@
-"""How a plan is carried out: in this process, or as a Prefect flow; the only importer of Prefect besides the entry points.
+"""How a plan is carried out: in this process, or as a Prefect flow.
 
 Prefect caches nothing here and passes only handles (kind, key, path): the store is the cache.
 """
@@ -8,15 +8,21 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from composer.artifact import Artifact, Store
 from composer.progress import say
+from composer.sweep import sweep
 from flows.pipeline import make_plan
 from flows.plan import Plan, Step
-from flows.recipe import read_recipe
+from flows.recipe import Recipe
 
+if TYPE_CHECKING:
+    from prefect import Flow
+
+P = ParamSpec("P")
+R = TypeVar("R")
 Told = Callable[[Step, Artifact, bool], None]
 
 
@@ -33,8 +39,8 @@ def carry_out(
     ``traces`` Prefect's log on the terminal names errors in a line; its server keeps their tracebacks.
     """
     if plain:
-        return _walk(plan, store, rebuild=rebuild, told=told, wrap=lambda _, perform: perform)
-    _prepare_prefect()
+        return _walk(plan, store, rebuild=rebuild, told=told, wrap=lambda _, perform, __: perform)
+    prepare_prefect()
     from prefect import flow
 
     def story() -> dict[str, Artifact]:
@@ -46,24 +52,41 @@ def carry_out(
 
 
 def in_flow(plan: Plan, store: Store, *, rebuild: bool = False, told: Told = _nobody) -> dict[str, Artifact]:
-    """Carry out a plan inside a running Prefect flow: one task run per step, named as the step."""
-    from prefect import task
-    from prefect.cache_policies import NO_CACHE
+    """Carry out a plan inside a running Prefect flow, one task run per step, and leave Prefect's artifacts of it.
 
-    def as_task(step: Step, perform: Callable[..., Artifact]) -> Callable[..., Artifact]:
-        name = step.stage.name
-        return task(name=name, task_run_name=step.label, cache_policy=NO_CACHE, persist_result=False)(perform)
+    Where it fails, they say how far it came.
+    """
+    from flows.prefect_artifacts import watched
+    from flows.prefect_tasks import as_task
 
-    return _walk(plan, store, rebuild=rebuild, told=told, wrap=as_task)
+    conduct = plan.recipe.flow
+
+    def wrap(step: Step, perform: Callable[..., Artifact], was_there: bool) -> Callable[..., Artifact]:
+        return as_task(step, perform, conduct, was_there=was_there)
+
+    with watched(plan, store, told) as heard:
+        return _walk(plan, store, rebuild=rebuild, told=heard, wrap=wrap)
 
 
-def carry_out_recipe(recipe: str, *, overrides: Sequence[str], store: str | None, until: str | None) -> dict[str, str]:
-    """Carry out a recipe, or the part of it that one command needs, inside a running flow; return ``{label: kind/key}``."""
-    read = read_recipe(recipe, overrides)
-    where = read.store_at(store)
-    plan = make_plan(read, where)
-    artifacts = in_flow(plan.until(until) if until else plan, where)
+def carry_out_recipe(recipe: Recipe, *, store: str | None, until: str | None) -> dict[str, str]:
+    """Carry out a recipe, or the part of it that one command needs, inside a running flow; return ``{label: kind/key}``.
+
+    What runs that were stopped left half built is removed first, where this one does not go on with it.
+    """
+    where = recipe.store_at(store)
+    plan = make_plan(recipe, where)
+    plan = plan.until(until) if until else plan
+    sweep(where, keep={step.key for step in plan})
+    artifacts = in_flow(plan, where)
     return {label: f"{artifact.kind}/{artifact.key}" for label, artifact in artifacts.items()}
+
+
+def as_flow(name: str) -> Callable[[Callable[P, R]], Flow[P, R]]:
+    """Return the decorator that makes a function a flow to serve and schedule, with Prefect's settings made ready first."""
+    prepare_prefect()
+    from prefect import flow
+
+    return flow(name=name, persist_result=False)
 
 
 def _walk(
@@ -72,16 +95,16 @@ def _walk(
     *,
     rebuild: bool,
     told: Told,
-    wrap: Callable[[Step, Callable[..., Artifact]], Callable[..., Artifact]],
+    wrap: Callable[[Step, Callable[..., Artifact], bool], Callable[..., Artifact]],
 ) -> dict[str, Artifact]:
     done: dict[int, Artifact] = {}
     for step in plan:
         inputs = {r: tuple(done[id(s)] for s in each) if isinstance(each, tuple) else done[id(each)]
                   for r, each in step.inputs.items()}  # fmt: skip
-        was_there = not rebuild and store.find(step.stage.kind, step.key) is not None
+        was_there = not rebuild and store.has(step.stage.kind, step.key)
         if not was_there:
             say(f"{step.label} ...")
-        done[id(step)] = wrap(step, _performer(step, store, rebuild=rebuild))(**inputs)
+        done[id(step)] = wrap(step, _performer(step, store, rebuild=rebuild), was_there)(**inputs)
         told(step, done[id(step)], was_there)
     return {step.label: done[id(step)] for step in plan}
 
@@ -95,7 +118,7 @@ def _performer(step: Step, store: Store, *, rebuild: bool) -> Callable[..., Arti
     return perform
 
 
-def _prepare_prefect() -> None:
+def prepare_prefect() -> None:
     """Give a fresh machine room to start Prefect's local server, and send nothing anywhere."""
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

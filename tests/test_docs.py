@@ -62,3 +62,11 @@ def test_settings_of_training_in_the_pages_can_be_read(page: str) -> None:
     assert found
     for block in found:
         assert Train(**block["train"])
+
+
+def test_the_page_of_schedules_speaks_of_words_that_there_are() -> None:
+    from flows.conduct import Conduct
+
+    conduct, automations = (yaml.safe_load(block) for block in blocks("docs/schedule.md", "yaml"))
+    assert Conduct(**conduct["flow"]).of("train").retries == 0
+    assert [each["trigger"]["type"] for each in automations["automations"]] == ["event", "event"]

@@ -16,6 +16,7 @@ from composer.artifact import Store, flat, shard
 from composer.errors import InputError, StoreError
 from composer.fingerprint import Fingerprints
 from composer.manifest import MANIFEST
+from composer.sweep import sweep
 
 Build = Callable[[Path], Mapping[str, Any]]
 
@@ -210,3 +211,23 @@ def test_fingerprints_follow_content_and_remember(tmp_path: Path) -> None:
 
 def test_flat() -> None:
     assert flat("", {"a": {"b": [1, 2]}, "c": None}) == {"a.b": "[1,2]", "c": None}
+
+
+def test_a_sweep_removes_what_was_left_half_built_and_nothing_else(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    store = Store(tmp_path)
+    kept = store.make("number", version=1, spec={}, inputs={}, build=lambda folder: {"n": (folder / "a").write_text("1")})
+    for key in ("old", "wanted", "held", "young"):
+        partial = tmp_path / ".partial" / "number" / key
+        partial.mkdir(parents=True)
+        (partial / "shard").write_text("x")
+        if key != "young":
+            for path in (partial / "shard", partial):
+                os.utime(path, (0, 0))
+    with FileLock(tmp_path / ".partial" / "number" / "held.lock"):
+        assert sweep(store, keep={"wanted"}) == [tmp_path / ".partial" / "number" / "old"]
+    assert {path.name for path in (tmp_path / ".partial" / "number").iterdir() if path.is_dir()} == {"wanted", "held", "young"}
+    assert store.all() == [kept]
+    assert sweep(store, older_than_seconds=-1) != []
+    assert not [path for path in (tmp_path / ".partial" / "number").iterdir() if path.is_dir()]

@@ -1,6 +1,7 @@
 # Everything a newcomer types. PYTHON may name another interpreter (3.11 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 2
 export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
@@ -20,8 +21,8 @@ install: .venv/.installed  ## make .venv and install the project into it
 demo: install  ## the whole story in the tiny world, under three minutes
 	$(BIN)/sft-composer demo
 
-test: install  ## the default tests: no network, no GPU
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+test: install  ## the default tests, in WORKERS processes: no network, no GPU
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-all: test  ## and the marked suites that this machine can run; those of the browser need Debian's chromium
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --timeout 900 \
@@ -39,12 +40,13 @@ vllm: .venv-vllm/.installed  ## make .venv-vllm with vLLM for a CPU (PIP_FIND_LI
 test-vllm: vllm  ## the tests that start a vLLM engine or server
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest tests -m vllm --timeout 900
 
-check: install  ## lint, types, import contracts, generated docs
+check: install  ## lint, types, import contracts, generated docs, secrets
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook
 
 fix: install  ## what can be mended by machine
 	$(BIN)/ruff check --fix .

@@ -60,7 +60,7 @@ class Remote:
 
     Examples
     --------
-    >>> Remote("s3://name:secret@bucket/store")
+    >>> Remote("s3://name:secret@bucket/store")  # pragma: allowlist secret
     Traceback (most recent call last):
     composer.errors.SpecError: store: a URL with a name or password in it; expected credentials in the environment
     """

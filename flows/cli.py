@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from composer.errors import ComposerError
-from flows import generation, look, scheduling
+from flows import generation, look, prove, scheduling
 from flows.command import (
     STAGE_COMMANDS,
     DebugOption,
@@ -110,7 +110,7 @@ OWN: dict[str, Callable[..., None]] = {"export": _export, "train": _train}
 for _name, _summary in STAGE_COMMANDS.items():
     app.command(_name, rich_help_panel="Stages")(OWN.get(_name) or _stage_command(_name, _summary))
 app.command(rich_help_panel="Start")(merge)
-for _family in (generation, look, scheduling):
+for _family in (generation, look, prove, scheduling):
     _family.register(app)
 
 

@@ -184,12 +184,14 @@ def export(
     schedule: Artifact, parts: Sequence[Artifact], knowledge: Artifact | None = None,
 ) -> Stats:  # fmt: skip
     """Write the mixed dataset in every wanted format, with its data card."""
+    from composer.export.base import TrainedOn
     from composer.export.card import card, write_card
     from composer.export.rows import licenses
     from flows.citations import citations
 
     rows = composition.file("composition.parquet"), samples.file("samples.parquet")
-    stats = {exporter.name: exporter.write(*rows, folder) for exporter in exporters}
+    how = TrainedOn(recipe["max_length"], recipe.get("loss_on", "all"))
+    stats = {exporter.name: exporter.write(*rows, folder, how=how) for exporter in exporters}
     text = card(
         name=name,
         recipe=recipe,

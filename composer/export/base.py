@@ -1,7 +1,8 @@
 """What every exporter shares: the one method, and what it may ask for.
 
 An exporter writes the mix as it was composed: rows already chosen, repeated and ordered. Whatever reads the files then needs
-plain concatenation, and no trainer's own notion of a weight can change the mixture.
+plain concatenation, and no trainer's own notion of a weight can change the mixture, unless it is asked to (``carry: weights``
+of :mod:`composer.export.trainer`).
 """
 
 from __future__ import annotations
@@ -9,10 +10,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from composer.export.rows import Rows
 from composer.spec import Spec, outside_identity
+from composer.types import LossOn
+
+
+class TrainedOn(NamedTuple):
+    """What of a row is trained on: its first ``max_length`` tokens, and of these all assistant turns or the last."""
+
+    max_length: int = 1024
+    loss_on: LossOn = "all"
+
+
+USUAL = TrainedOn()
 
 
 class Exporter(Spec, ABC):
@@ -27,10 +39,10 @@ class Exporter(Spec, ABC):
     memory_gb: float = outside_identity(1.0, gt=0)
 
     @abstractmethod
-    def write(self, composition: Path, samples: Path, folder: Path) -> dict[str, Any]:
+    def write(self, composition: Path, samples: Path, folder: Path, *, how: TrainedOn = USUAL) -> dict[str, Any]:
         """Write the rows of a composition (COMPOSITION), in its order, with their content (SAMPLE) and return what was written.
 
-        Both are files; the composition's ``row`` is a place in the samples.
+        Both are files; the composition's ``row`` is a place in the samples. ``how`` is for the configs of trainers.
 
         Raises
         ------

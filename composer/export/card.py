@@ -86,7 +86,7 @@ def card(
         name, rows=report["total"]["rows"], licenses=list(licenses), configs=_configs(recipe, domains), language=language
     )
     sections = {
-        "Load": _load(front["configs"]),
+        "Load": _load(front["configs"]) if front["configs"] else "",
         "Shares": shares(report["domains"], unit=report["unit"]),
         "Phases and replay": phases(report, schedule),
         "Shortages": _shortages(report["shortages"]),
@@ -158,7 +158,8 @@ def _front(name: str, *, rows: int, licenses: Sequence[str], configs: list[Entry
 def _configs(recipe: Entry, domains: Sequence[str]) -> list[Entry]:
     # A loader takes one file format per repository: the first of the family that the recipe has.
     exporters = [member(entry, EXPORTERS, kind="exporter") for entry in recipe["exports"]]
-    chosen = min(exporters, key=lambda exporter: list(EXPORTERS.values()).index(type(exporter)))
+    exporters.sort(key=lambda exporter: list(EXPORTERS.values()).index(type(exporter)))
+    chosen = next((exporter for exporter in exporters if exporter.configs(domains)), exporters[0])
     return [{**config, "default": True} if i == 0 else config for i, config in enumerate(chosen.configs(domains))]
 
 

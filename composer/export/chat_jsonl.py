@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal
 
 import polars as pl
 
 from composer.conversation import whole
-from composer.export.base import Exporter, config
-from composer.progress import bar
+from composer.export.base import USUAL, Exporter, TrainedOn, config
+from composer.progress import Bar, bar
 
 
 class ChatJsonl(Exporter):
@@ -24,20 +24,26 @@ class ChatJsonl(Exporter):
     summary: ClassVar[str] = "one JSON line per conversation, for any trainer that reads messages"
     reference: ClassVar[str] = "TRL, conversational format"
 
-    def write(self, composition: Path, samples: Path, folder: Path) -> dict[str, Any]:
+    def write(self, composition: Path, samples: Path, folder: Path, *, how: TrainedOn = USUAL) -> dict[str, Any]:  # noqa: ARG002
         """Write the file group by group and return its rows and bytes."""
         rows = self.rows(composition, samples, folder)
         path = folder / "chat" / "train.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file, bar("export chat", total=len(rows)) as shown:
-            for group in rows.groups():
-                _write(group.select("messages", "domain", "source", "extras"), file)
-                shown.advance(len(group))
+        with bar("export chat", total=len(rows)) as shown:
+            write_lines(rows.groups(), path, shown=shown)
         return {"rows": len(rows), "n_bytes": path.stat().st_size}
 
     def configs(self, domains: Sequence[str]) -> list[dict[str, Any]]:  # noqa: ARG002
         """Return the one config of the file."""
         return [config("chat", "chat/train.jsonl")]
+
+
+def write_lines(groups: Iterable[pl.DataFrame], path: Path, *, shown: Bar) -> None:
+    """Write groups of exported rows as one conversation per line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for group in groups:
+            _write(group.select("messages", "domain", "source", "extras"), file)
+            shown.advance(len(group))
 
 
 def _write(group: pl.DataFrame, file: BinaryIO) -> None:

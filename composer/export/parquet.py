@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from composer.errors import SpecError
-from composer.export.base import Exporter, config
+from composer.export.base import USUAL, Exporter, TrainedOn, config
 from composer.export.rows import Rows
 from composer.export.sink import sink
 from composer.progress import Bar, bar
@@ -37,7 +37,7 @@ class Parquet(Exporter):
     rows_per_shard: int = Field(default=500_000, ge=1)
     per_domain: bool = True
 
-    def write(self, composition: Path, samples: Path, folder: Path) -> dict[str, Any]:
+    def write(self, composition: Path, samples: Path, folder: Path, *, how: TrainedOn = USUAL) -> dict[str, Any]:  # noqa: ARG002
         """Write the mix and every domain that has rows; return the rows and shards of every config."""
         rows = self.rows(composition, samples, folder)
         self.check(list(rows.domains))

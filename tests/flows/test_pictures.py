@@ -62,6 +62,7 @@ def artifacts(tmp_path: Path) -> dict[str, Artifact]:
         "model": made("model", "train.json", {}, weights=LOOKS),
         "schedule": made("schedule", "schedule.json", SCHEDULE),
         "mixture": made("mixture", "mixture.json", MIXTURE),
+        "report": made("report", "run.json", {}),
     }
 
 
@@ -86,8 +87,8 @@ def test_near_domains_stand_side_by_side() -> None:
 
 def test_what_has_no_picture_is_named(artifacts: dict[str, Artifact], tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match="no picture of this kind; expected similarity, clusters, schedule, model; got mixture"
+        InputError, match="no picture of this kind; expected mixture, similarity, clusters, schedule, model; got report"
     ):
-        draw(artifacts["mixture"], tmp_path / "x.png")
+        draw(artifacts["report"], tmp_path / "x.png")
     with pytest.raises(InputError, match=r"--to: not a picture's name; expected a name ending in .png, .svg, .pdf; got x.jpeg"):
         draw(artifacts["schedule"], tmp_path / "x.jpeg")

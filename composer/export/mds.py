@@ -31,7 +31,7 @@ def write_shards(samples: Iterable[Mapping[str, Any]], folder: Path, *, limit: i
     >>> import tempfile
     >>> row = {"domain": "law", "messages": [], "source": "s", "tools": None}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_shards([row] * 3, Path(folder), limit=370)
+    ...     write_shards([row] * 3, Path(folder), limit=320)
     [2, 1]
     """
     folder.mkdir(parents=True, exist_ok=True)

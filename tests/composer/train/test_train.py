@@ -134,7 +134,9 @@ def test_training_goes_on_from_a_start(word: str, run: Run, tmp_path: Path) -> N
     still = run(tmp_path / "two", adapter=word, learning_rate=0.0, start=tmp_path / "one", batch_size=60)
     assert still["loss_first"] < first["loss_first"] - 0.1
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    rounding = 1e-6 if word == "osf" else 0  # what is left is decomposed anew
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=0, atol=rounding)
     assert still["trainable_parameters"] == first["trainable_parameters"]
 
 

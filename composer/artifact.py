@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from composer.errors import InputError, StoreError
 from composer.fingerprint import sha256, write_json
@@ -258,7 +259,7 @@ def shard(folder: Path, name: str, build: Callable[[Path], None]) -> Path:
     """Return the shard ``folder/name``, built aside and renamed if it is not there yet, so that a rerun does only the rest."""
     path = folder / name
     if not path.exists():
-        aside = folder / f".{name}.aside"
+        aside = folder / f".{name}.{uuid4().hex}.aside"  # its own: a worker that was given up may still be at the same shard
         build(aside)
         aside.replace(path)
     return path

@@ -39,8 +39,12 @@ def instructions_of(samples: Artifact) -> pl.DataFrame:
 def references_of(samples: Artifact) -> tuple[pl.DataFrame, str]:
     """Return the texts that show what a domain is, as columns domain and text, and the role of the rows they come from."""
     role = "reference" if len(samples_of(samples, "reference")) else "target"
-    text = pl.col("messages").list.eval(pl.element().struct.field("content")).list.join("\n")
-    return samples_of(samples, role).select("domain", text.alias("text")), role
+    return samples_of(samples, role).select("domain", text=as_text("messages")), role
+
+
+def as_text(column: str) -> pl.Expr:
+    """Return the messages of a column as one text, one below the other."""
+    return pl.col(column).list.eval(pl.element().struct.field("content")).list.join("\n")
 
 
 def held_out(samples: Artifact, *, most: int | None, domains: Sequence[str] | None = None) -> pl.DataFrame:

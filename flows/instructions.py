@@ -1,7 +1,6 @@
-"""The stages that look at instructions: where they lie, what they are about, how far apart domains are, and what is at risk.
+"""The stages that look at instructions: what they are about, how much they say, what is near what, and what is at risk.
 
-They are as all stages (:mod:`flows.stages`). Some take ``past``, the complete artifacts of their kind: what an earlier run
-found out of the same texts by the same means is read there and not found out again.
+They are as all stages (:mod:`flows.stages`).
 """
 
 from __future__ import annotations
@@ -16,41 +15,13 @@ import polars as pl
 from composer import tables
 from composer.artifact import Artifact
 from composer.fingerprint import write_json
-from composer.spec import plain, seed_of
-from composer.types import SimilarityMatrix
-from flows.inputs import instructions_of, light_samples_of, samples_of
+from composer.spec import seed_of
+from flows.inputs import as_text, instructions_of, light_samples_of, samples_of
+from flows.spread import Spread
 
 Stats = Mapping[str, Any]
 Groups = Sequence[tuple[str, ...]]
 TRAINED = ("target", "replay")
-
-
-def embed(folder: Path, *, embedder: Any, samples: Artifact, past: Sequence[Artifact] = ()) -> Stats:
-    """Embed every unique instruction once."""
-    texts = instructions_of(samples)
-    known = {} if embedder.fitted else _vectors(texts, [a for a in past if a.manifest.spec["embedder"] == plain(embedder)])
-    vectors = embedder.encode_new(texts["text"].to_list(), known=known)
-    frame = texts.select("instruction_id").with_columns(pl.Series("vector", vectors).cast(pl.List(pl.Float32)))
-    tables.write(frame, folder / "embeddings.parquet", tables.EMBEDDING)
-    return {"instructions": len(texts), "dims": int(vectors.shape[1])}
-
-
-def _vectors(texts: pl.DataFrame, past: Sequence[Artifact]) -> dict[str, np.ndarray]:
-    """Return the vectors of texts that an earlier run embedded, by text."""
-    known: dict[str, np.ndarray] = {}
-    for artifact in past:
-        found = texts.join(tables.read(artifact.file("embeddings.parquet"), tables.EMBEDDING), on="instruction_id")
-        known |= dict(zip(found["text"].to_list(), found["vector"].to_list(), strict=True))
-    return known
-
-
-def embed_rows(folder: Path, *, embedder: Any, samples: Artifact) -> Stats:
-    """Embed every sample: its messages, one below the other."""
-    rows = samples_of(samples, *TRAINED).select("sample_id", text=_told("messages"))
-    vectors = embedder.encode(rows["text"].to_list())
-    frame = rows.select("sample_id").with_columns(pl.Series("vector", vectors).cast(pl.List(pl.Float32)))
-    tables.write(frame, folder / "sample_embeddings.parquet", tables.SAMPLE_EMBEDDING)
-    return {"samples": len(rows), "dims": int(vectors.shape[1])}
 
 
 def answers(folder: Path, *, samples: Artifact) -> Stats:
@@ -62,15 +33,22 @@ def answers(folder: Path, *, samples: Artifact) -> Stats:
     return {"samples": len(frame), "answers": frame["answer"].n_unique()}
 
 
-def tag(folder: Path, *, tagger: Any, samples: Artifact) -> Stats:
+def tag(folder: Path, *, tagger: Any, samples: Artifact, spread: Spread | None = None) -> Stats:
     """Give every unique instruction its tags."""
     texts = instructions_of(samples)
+    if spread is not None and (left := tagger.left(texts["text"].to_list(), folder=folder)):
+        spread(left)
     tags = tagger.tag(texts["text"].to_list(), folder=folder)
     frame = texts.select("instruction_id").with_columns(
         pl.Series("tags", [list(each) for each in tags], dtype=pl.List(pl.String))
     )
     tables.write(frame, folder / "tags.parquet", tables.TAGS)
     return {"instructions": len(texts), "tags": len({t for each in tags for t in each}), "untagged": sum(not t for t in tags)}
+
+
+def tag_shards(folder: Path, names: Sequence[str], *, tagger: Any, samples: Artifact) -> None:
+    """Ask for the tags of some shards of the instructions."""
+    tagger.ask(instructions_of(samples)["text"].to_list(), folder=folder, names=names)
 
 
 def score(folder: Path, *, groups: Groups, earlier: tuple[str, ...], tags: Artifact, samples: Artifact) -> Stats:
@@ -96,24 +74,6 @@ def _ranking(scores: pl.DataFrame, texts: pl.DataFrame, *, n: int = 10) -> dict[
     told = scores.join(texts, on="instruction_id").select("value", text=pl.col("text").str.head(200))
     ends = {"most": told.sort(pl.col("value"), "text", descending=[True, False]), "least": told.sort("value", "text")}
     return {end: rows.head(n).to_dicts() for end, rows in ends.items()}
-
-
-def compare(
-    folder: Path, *, distance: Any, domains: tuple[str, ...], samples: Artifact, embeddings: Artifact,
-    past: Sequence[Artifact] = (),
-) -> Stats:  # fmt: skip
-    """Compare every pair of domains by the transport distance of their instructions."""
-    from composer.similarity.matrix import cloud, known_pairs
-    from composer.similarity.matrix import compare as all_pairs
-
-    rows = light_samples_of(samples, *TRAINED)
-    vectors = tables.read(embeddings.file("embeddings.parquet"), tables.EMBEDDING)
-    clouds = {domain: cloud(rows, vectors, domain, weighting=distance.weighting) for domain in domains}
-    alike = [a for a in past if a.manifest.spec["distance"] == plain(distance)]
-    known = known_pairs(SimilarityMatrix(**each.json("similarity.json")) for each in alike)
-    matrix = all_pairs(clouds, distance=distance, domains=domains, known=known)
-    write_json(folder / "similarity.json", matrix.model_dump(mode="json"))
-    return {"domains": len(domains), "points": {domain: len(each.weights) for domain, each in clouds.items()}}
 
 
 def cover(
@@ -154,7 +114,7 @@ def interfere(
     """Measure how far the new rows of every phase answer otherwise what earlier rows near them answer."""
     from composer.similarity.interference import interference, some_rows
 
-    text = {"prompt": _told("before"), "answer": pl.col("messages").list.last().struct.field("content")}
+    text = {"prompt": as_text("before"), "answer": pl.col("messages").list.last().struct.field("content")}
     every = samples_of(samples, *TRAINED).with_columns(before=pl.col("messages").list.head(pl.col("messages").list.len() - 1))
     some = some_rows(every, n=rows, seed=seed_of(seed, "interfere")).select("domain", "instruction_id", **text)
     prompts, replies = (embedder.encode(some[name].to_list()) for name in ("prompt", "answer"))
@@ -230,10 +190,6 @@ def _moved(phase: int, domain: str, own: pl.DataFrame, coming: pl.DataFrame, pla
         "phase": np.full(len(i), phase, dtype=np.uint32), "domain": [domain] * len(i),
         "instruction_id": own["instruction_id"][i], "by": coming["instruction_id"][j], "mass": mass,
     }, schema=tables.TRANSPORT_PLAN)  # fmt: skip
-
-
-def _told(column: str) -> pl.Expr:
-    return pl.col(column).list.eval(pl.element().struct.field("content")).list.join("\n")
 
 
 def _mean(phases: Sequence[Mapping[str, float]]) -> float | None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from composer.artifact import Artifact, Store
 from composer.errors import SpecError
 from flows.recipe import Recipe
+from flows.spread import Spreader
 from flows.stages import STAGES, Stage
 
 
@@ -41,15 +43,23 @@ class Step:
         """Every step that this one reads."""
         return tuple(s for each in self.inputs.values() for s in (each if isinstance(each, tuple) else (each,)))
 
-    def perform(self, store: Store, inputs: Mapping[str, Any], *, rebuild: bool = False) -> Artifact:
-        """Return the step's artifact, built from its inputs' artifacts if it is not in the store."""
+    def perform(
+        self, store: Store, inputs: Mapping[str, Any], *, rebuild: bool = False, spreader: Spreader | None = None
+    ) -> Artifact:
+        """Return the step's artifact, built of its inputs' if it is not in the store, its shards by ``spreader``."""
         given = {**self.values, **inputs, **({"past": self._past(store, rebuild)} if self.stage.reuses else {})}
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            if spreader is not None and self.stage.shards is not None:
+                given["spread"] = spreader.of(self, store, folder, inputs)
+            return self.stage.build(folder, **given)
+
         return store.make(
             self.stage.kind,
             version=self.stage.version,
             spec=self.values,
             inputs=self.input_keys,
-            build=lambda folder: self.stage.build(folder, **given),
+            build=build,
             rebuild=rebuild,
         )
 

@@ -29,6 +29,7 @@ from composer.spec import Spec, member, member_of, members_of, outside_identity
 from composer.train import Train
 from composer.types import Budget, LossOn, Source
 from flows.conduct import Conduct
+from flows.runners import RUNNERS
 from flows.sections import BaseModel, Coverage, Evaluate, narrowed
 from flows.yaml_text import override_with, parse
 from probes.embed import EMBEDDERS
@@ -51,6 +52,7 @@ class Recipe(Spec):
     ``max_dropped`` is the share of a source's rows that may be unusable before the doctor fails. ``license_conflicts: allow``
     lets a mix go to the Hub whose licences ask for what cannot be had together (:mod:`composer.ingest.licences`).
     ``flow`` says how Prefect conducts the run: what is tried again, how long a stage may take, and the GPU's limit.
+    ``runner`` says where the work is done.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -87,6 +89,7 @@ class Recipe(Spec):
     train: Train | None = Train()
     evaluate: Evaluate = Evaluate()
     flow: Conduct = outside_identity(Conduct())
+    runner: member_of(RUNNERS, kind="runner") = outside_identity("thread")  # type: ignore[valid-type]
 
     @model_validator(mode="before")
     @classmethod

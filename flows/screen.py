@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 
 from rich import box
 from rich.console import Console, Group
@@ -73,34 +74,42 @@ class Rate(ProgressColumn):
 
 
 class Screen:
-    """The listener of the command line: one live bar at a time, lines of text between."""
+    """The listener of the command line: one live display of all open bars, lines of text between."""
 
     def __init__(self) -> None:
         self._live: Progress | None = None
+        self._open = 0
+        self._lock = Lock()
 
     @contextmanager
     def bar(self, label: str, *, total: float | None, unit: str) -> Iterator[Bar]:
-        """Show a bar; one inside another joins the same display."""
-        outer = self._live
-        shown = outer or Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeElapsedColumn(),
-            TimeRemainingColumn(), TextColumn("left"), console=err, transient=True, disable=not sys.stderr.isatty(),
-        )  # fmt: skip
-        if outer is None:
-            self._live = shown
-            shown.start()
+        """Show a bar; one beside or inside another joins the same display, which ends with the last of them."""
+        with self._lock:
+            if self._live is None:
+                self._live = _display()
+                self._live.start()
+            shown, self._open = self._live, self._open + 1
         task = shown.add_task(label, total=total, unit=unit)
         try:
             yield _Task(shown, task)
         finally:
             shown.remove_task(task)
-            if outer is None:
-                shown.stop()
-                self._live = None
+            with self._lock:
+                self._open -= 1
+                if not self._open:
+                    shown.stop()
+                    self._live = None
 
     def say(self, line: str) -> None:
         """Show one line."""
         err.print(line, style="dim", markup=False, soft_wrap=True)
+
+
+def _display() -> Progress:
+    return Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeElapsedColumn(),
+        TimeRemainingColumn(), TextColumn("left"), console=err, transient=True, disable=not sys.stderr.isatty(),
+    )  # fmt: skip
 
 
 class _Task:

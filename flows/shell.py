@@ -9,21 +9,20 @@ import copy
 import logging
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from composer.artifact import Artifact, Store
-from composer.progress import say
 from composer.sweep import sweep
 from flows.pipeline import make_plan
 from flows.plan import Plan, Step
 from flows.recipe import Recipe
+from flows.walk import Told, Walk
 
 if TYPE_CHECKING:
     from prefect import Flow
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Told = Callable[[Step, Artifact, bool], None]
 
 
 def _nobody(step: Step, artifact: Artifact, was_there: bool) -> None:
@@ -35,11 +34,14 @@ def carry_out(
 ) -> dict[str, Artifact]:
     """Carry out a plan and return its artifacts by label; ``told`` hears of every step that is done.
 
-    With ``plain`` everything happens in this process without Prefect; the manifests are the same (``made`` aside). Without
-    ``traces`` Prefect's log on the terminal names errors in a line; its server keeps their tracebacks.
+    With ``plain`` everything happens in this process without Prefect, also where the recipe names a cluster; the manifests are
+    the same (``made`` aside). Without ``traces`` Prefect's log on the terminal names errors in a line; its server keeps their
+    tracebacks.
     """
     if plain:
-        return _walk(plan, store, rebuild=rebuild, told=told, wrap=lambda _, perform, __: perform)
+        own = plan.recipe.runner
+        workers = 1 if own.elsewhere else own.workers
+        return Walk(plan, store, told, lambda _, perform, __: perform, rebuild=rebuild, workers=workers).carry_out()
     prepare_prefect()
     from prefect import flow
 
@@ -57,15 +59,16 @@ def in_flow(plan: Plan, store: Store, *, rebuild: bool = False, told: Told = _no
     Where it fails, they say how far it came.
     """
     from flows.prefect_artifacts import watched
+    from flows.prefect_spread import spreading
     from flows.prefect_tasks import as_task
 
-    conduct = plan.recipe.flow
+    conduct, runner = plan.recipe.flow, plan.recipe.runner
 
     def wrap(step: Step, perform: Callable[..., Artifact], was_there: bool) -> Callable[..., Artifact]:
         return as_task(step, perform, conduct, was_there=was_there)
 
-    with watched(plan, store, told) as heard:
-        return _walk(plan, store, rebuild=rebuild, told=heard, wrap=wrap)
+    with watched(plan, store, told) as heard, spreading(runner) as spreader:
+        return Walk(plan, store, heard, wrap, rebuild=rebuild, workers=runner.workers, spreader=spreader).carry_out()
 
 
 def carry_out_recipe(recipe: Recipe, *, store: str | None, until: str | None) -> dict[str, str]:
@@ -87,35 +90,6 @@ def as_flow(name: str) -> Callable[[Callable[P, R]], Flow[P, R]]:
     from prefect import flow
 
     return flow(name=name, persist_result=False)
-
-
-def _walk(
-    plan: Plan,
-    store: Store,
-    *,
-    rebuild: bool,
-    told: Told,
-    wrap: Callable[[Step, Callable[..., Artifact], bool], Callable[..., Artifact]],
-) -> dict[str, Artifact]:
-    done: dict[int, Artifact] = {}
-    for step in plan:
-        inputs = {r: tuple(done[id(s)] for s in each) if isinstance(each, tuple) else done[id(each)]
-                  for r, each in step.inputs.items()}  # fmt: skip
-        was_there = not rebuild and store.has(step.stage.kind, step.key)
-        if not was_there:
-            say(f"{step.label} ...")
-        done[id(step)] = wrap(step, _performer(step, store, rebuild=rebuild), was_there)(**inputs)
-        told(step, done[id(step)], was_there)
-    return {step.label: done[id(step)] for step in plan}
-
-
-def _performer(step: Step, store: Store, *, rebuild: bool) -> Callable[..., Artifact]:
-    """Return the function that makes a step's artifact from its inputs' handles."""
-
-    def perform(**inputs: Any) -> Artifact:
-        return step.perform(store, inputs, rebuild=rebuild)
-
-    return perform
 
 
 def prepare_prefect() -> None:

@@ -18,10 +18,11 @@ from composer.artifact import Artifact
 from composer.fingerprint import write_json
 from composer.spec import seed_of
 from composer.types import KnowledgeDistribution, LossOn, MixContext, Mixture, Schedule, SimilarityMatrix, Source, Unit
-from flows import instructions, training
+from flows import comparing, embedding, instructions, training
 from flows.inputs import forgetting, light_samples_of, references_of, supply
 from flows.models import Pinned, model_ref, tokenizer_of
 from flows.sections import Corpus
+from flows.spread import Spread
 
 Stats = Mapping[str, Any]
 
@@ -30,7 +31,9 @@ Stats = Mapping[str, Any]
 class Stage:
     """A command of the story and the kind of artifact it leaves; ``version`` rises when its output changes.
 
-    One that ``reuses`` is given the complete artifacts of its kind and version as ``past``.
+    One that ``reuses`` is given the complete artifacts of its kind and version as ``past``. One that can be split has
+    ``shards(folder, names, **values, **inputs)``, which makes some of its shards, and is given ``spread`` where others do that
+    (:mod:`flows.spread`).
     """
 
     name: str
@@ -38,6 +41,7 @@ class Stage:
     build: Callable[..., Stats]
     version: int = 1
     reuses: bool = False
+    shards: Callable[..., None] | None = None
 
     @property
     def summary(self) -> str:
@@ -56,14 +60,24 @@ def base(folder: Path, *, spec: Any, corpora: Mapping[str, Corpus], contents: Ma
 
 def ingest(
     folder: Path, *, source: Source, content: str, model: Pinned, max_length: int, loss_on: LossOn = "all",
-    base: Artifact | None = None,
+    base: Artifact | None = None, spread: Spread | None = None,
 ) -> Stats:  # fmt: skip
     """Read one source into samples; what is dropped is kept beside them with its reason."""
     from composer.ingest import ingest as read
 
     revision = source.revision or content[:16]
-    tokenizer = tokenizer_of(model, base)
-    return read(source, folder, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on, revision=revision)
+    counted = {"tokenizer": tokenizer_of(model, base), "max_length": max_length, "loss_on": loss_on}
+    return read(source, folder, **counted, revision=revision, spread=spread)
+
+
+def ingest_shards(
+    folder: Path, names: Sequence[str], *, source: Source, content: str, model: Pinned, max_length: int,  # noqa: ARG001
+    loss_on: LossOn = "all", base: Artifact | None = None,
+) -> None:  # fmt: skip
+    """Count the tokens of some shards of a source that was read."""
+    from composer.ingest import count_shards
+
+    count_shards(source, folder, names, tokenizer=tokenizer_of(model, base), max_length=max_length, loss_on=loss_on)
 
 
 def pool(
@@ -232,16 +246,16 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage("base", "base", base),
-        Stage("ingest", "source", ingest, version=2),
+        Stage("ingest", "source", ingest, version=2, shards=ingest_shards),
         Stage("pool", "samples", pool, version=2),
-        Stage("embed", "embeddings", instructions.embed, reuses=True),
-        Stage("embed-rows", "sample_embeddings", instructions.embed_rows),
+        Stage("embed", "embeddings", embedding.embed, reuses=True, shards=embedding.shards),
+        Stage("embed-rows", "sample_embeddings", embedding.embed_rows, shards=embedding.shards),
         Stage("answers", "answers", instructions.answers),
-        Stage("tag", "tags", instructions.tag, version=3),
+        Stage("tag", "tags", instructions.tag, version=3, shards=instructions.tag_shards),
         Stage("score", "scores", instructions.score, version=2),
         Stage("cluster", "clusters", instructions.cluster),
         Stage("probe", "knowledge", probe, version=2),
-        Stage("compare", "similarity", instructions.compare, version=3, reuses=True),
+        Stage("compare", "similarity", comparing.compare, version=3, reuses=True, shards=comparing.shards),
         Stage("cover", "coverage", instructions.cover),
         Stage("interfere", "interference", instructions.interfere),
         Stage("mix", "mixture", mix),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from composer.ingest.location import Dataset, Files, fingerprint, locate
 from composer.ingest.reading import read, rows
-from composer.ingest.samples import ingest
+from composer.ingest.samples import count_shards, ingest
 from composer.ingest.shapes import SHAPES
 
-__all__ = ["SHAPES", "Dataset", "Files", "fingerprint", "ingest", "locate", "read", "rows"]
+__all__ = ["SHAPES", "Dataset", "Files", "count_shards", "fingerprint", "ingest", "locate", "read", "rows"]

@@ -7,7 +7,7 @@ counted is what is written.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,8 @@ from composer.spec import digest
 from composer.types import LossOn, Source
 
 SHARD = 4_000  # rows that are counted at a time
+PARTS, SHARDS = ".parts", ".shards"
+Spread = Callable[[Sequence[str]], None]
 
 KEY: tables.Schema = {"key": pl.Binary}
 IS_KEPT = pl.col("reason").is_null()
@@ -38,23 +40,25 @@ _COUNTED: tables.Schema = {"sample_id": pl.String, "instruction_id": pl.String, 
 
 
 def ingest(
-    source: Source, folder: Path, *, tokenizer: Tokenizer, max_length: int, loss_on: LossOn = "all", revision: str = ""
-) -> dict[str, Any]:
+    source: Source, folder: Path, *, tokenizer: Tokenizer, max_length: int, loss_on: LossOn = "all", revision: str = "",
+    spread: Spread | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Write a source's samples, their keys, instructions and dropped rows into a folder and return what was counted.
 
     The counts are those of :func:`composer.ingest.reading.read`, less the rows that the template refuses or that have nothing
     to train on, and ``n_tokens`` (at most ``max_length`` a row), ``n_loss_tokens`` (of the answers that ``loss_on`` wants),
     ``truncated``, ``adapted`` (rows that the template took only in another form) and ``not_carried`` (rows of which it leaves
-    something out, by kind). ``revision`` is what every row bears as its source's revision.
+    something out, by kind). ``revision`` is what every row bears as its source's revision. ``spread``, where it is given, has
+    the shards whose names it is handed counted by :func:`count_shards` over the same folder.
 
     Raises
     ------
     SourceError
         Where the source cannot be read, or no row of it is kept.
     """
-    parts, shards, used = folder / ".parts", folder / ".shards", folder / ".used"
+    parts, shards, used = folder / PARTS, folder / SHARDS, folder / ".used"
     shutil.rmtree(used, ignore_errors=True)
-    found = survey(source, parts, shards, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
+    found = survey(source, parts, shards, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on, spread=spread)
     if not found.stats["samples"]:
         raise _no_rows(source, parts, found.stats)
     _write(found.shards, parts, source, folder, revision=revision)
@@ -78,12 +82,18 @@ class Survey:
 
 
 def survey(
-    source: Source, parts: Path, shards: Path, *, tokenizer: Tokenizer, max_length: int, loss_on: LossOn = "all"
-) -> Survey:
+    source: Source, parts: Path, shards: Path, *, tokenizer: Tokenizer, max_length: int, loss_on: LossOn = "all",
+    spread: Spread | None = None,
+) -> Survey:  # fmt: skip
     """Read a source and count its tokens into two folders, both of which a later call takes up where this one was stopped."""
     shards.mkdir(parents=True, exist_ok=True)
     found = read(source, parts)
-    done = _count(source, parts, shards, total=found["samples"], tokenizer=tokenizer, max_length=max_length, loss_on=loss_on)
+    done = list(_shards(parts, shards))
+    left = [each for each in done if not each.counted.exists()]
+    if spread is None:
+        _count(left, source.name, shards, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on, total=found["samples"])
+    elif left:
+        spread([each.counted.stem for each in left])
     return Survey(_stats(found, done) if done else {**found, **_NOTHING}, done)
 
 
@@ -104,23 +114,31 @@ class Shard:
         return pl.scan_parquet(self.part).slice(self.start, self.size).collect()
 
 
+def count_shards(
+    source: Source, folder: Path, names: Sequence[str], *, tokenizer: Tokenizer, max_length: int, loss_on: LossOn = "all"
+) -> None:
+    """Count the tokens of shards of a source that :func:`ingest` has read into a folder; those that are there stay."""
+    shards = folder / SHARDS
+    left = [each for each in _shards(folder / PARTS, shards) if each.counted.stem in names and not each.counted.exists()]
+    # One process each: there are as many workers as there should be.
+    _count(left, source.name, shards, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on, processes=1)
+
+
 def _count(
-    source: Source, parts: Path, folder: Path, *, total: int, tokenizer: Tokenizer, max_length: int, loss_on: LossOn
-) -> list[Shard]:
-    shards = list(_shards(parts, folder))
-    to_do = [each for each in shards if not each.counted.exists()]
-    left = sum(each.size for each in to_do)
+    shards: list[Shard], name: str, folder: Path, *, tokenizer: Tokenizer, max_length: int, loss_on: LossOn, total: int = 0,
+    processes: int | None = None,
+) -> None:  # fmt: skip
+    left = sum(each.size for each in shards)
     with (
-        bar(f"count {source.name}", total=total) as shown,
-        Counter(tokenizer, max_length=max_length, loss_on=loss_on, rows=left) as counter,
+        bar(f"count {name}", total=max(total, left)) as shown,
+        Counter(tokenizer, max_length=max_length, loss_on=loss_on, rows=left, processes=processes) as counter,
     ):
-        shown.advance(total - left)
-        for each in to_do:
+        shown.advance(max(total, left) - left)
+        for each in shards:
             rows = each.rows()
             frame = pl.concat([_ids(rows), counter.count(rows)], how="horizontal").select(list(_COUNTED))
             shard(folder, each.counted.name, partial(tables.write, frame, schema=_COUNTED))
             shown.advance(each.size)
-    return shards
 
 
 def _shards(parts: Path, folder: Path) -> Iterator[Shard]:

@@ -6,8 +6,9 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import combinations
+from threading import Lock
 from typing import Literal
 
 import numpy as np
@@ -83,8 +84,28 @@ def _measured(
 def _threads() -> Iterator[None]:
     """Keep the linear algebra to one thread per pair, and the warnings of solvers quiet in all threads at once.
 
-    Filters of warnings belong to the process: a thread that puts back those it found may leave another's behind.
+    Both belong to the process. Of several comparisons at once the first one in sets them and the last one out puts back what
+    it found: one that did so in the middle would leave another's behind, and other threads to the rest.
     """
+    with _guard:
+        if not _inside:
+            _quiet.enter_context(_one_thread())
+        _inside.append(1)
+    try:
+        yield
+    finally:
+        with _guard:
+            _inside.pop()
+            if not _inside:
+                _quiet.close()
+
+
+_guard, _quiet = Lock(), ExitStack()
+_inside: list[int] = []
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
     from threadpoolctl import threadpool_limits
 
     with warnings.catch_warnings(), threadpool_limits(limits=1, user_api="blas"):

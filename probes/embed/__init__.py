@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -27,6 +27,18 @@ class Embedder(Spec):
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return float32 rows of unit norm, shape (n, d), in the order of the texts; equal texts have equal rows."""
+
+    def blocks(self, texts: Sequence[str]) -> list[list[str]]:
+        """Return the distinct texts in blocks of a constant size that may be encoded apart from one another, anywhere.
+
+        ``encode`` of a block gives the rows that ``encode`` of all texts has for it, bit for bit. Where the rows of a text
+        depend on all others, as in a space that is fitted, there is one block.
+        """
+        return [list(dict.fromkeys(texts))] if len(texts) else []
+
+    def encode_each(self, blocks: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
+        """Yield ``encode`` of every block; what it takes to begin, such as loading a model, is done once."""
+        return map(self.encode, blocks)
 
     def encode_new(self, texts: Sequence[str], *, known: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return what ``encode`` does, but take the rows of known texts as they are and encode the others alone.

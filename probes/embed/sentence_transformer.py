@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,10 +15,12 @@ from composer.spec import OnModel, outside_identity
 from probes.embed import Embedder
 
 CHUNK = 1024  # texts that are tokenised at once
+BLOCK = 8 * CHUNK  # texts that are encoded apart from others: whole chunks, so that a block has the batches it has among all
 WASTE = 0.03  # of a batch's tokens may be padding, once it has a quarter of what it may have
 ON_CPU, ON_GPU = 1024, 16_384  # tokens of a batch: on a CPU its states then stay in the cache
 _CPUINFO = Path("/proc/cpuinfo")
 _BF16 = frozenset({"avx512_bf16", "amx_bf16"})
+_loading = Lock()  # while transformers loads, the process has another default dtype
 
 
 class SentenceTransformer(OnModel, Embedder):
@@ -55,10 +58,23 @@ class SentenceTransformer(OnModel, Embedder):
         ModelError
             Where the path holds no model that can be read.
         """
+        return self._encode(self._load(), texts)
+
+    def blocks(self, texts: Sequence[str]) -> list[list[str]]:
+        """Return the distinct texts in blocks of ``BLOCK``, cut between the chunks that ``encode`` makes of all of them."""
+        distinct = np.unique(np.array(texts, dtype=object))
+        order = [distinct[i] for i in _by_length(distinct)]
+        return [order[start : start + BLOCK] for start in range(0, len(order), BLOCK)]
+
+    def encode_each(self, blocks: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
+        """Yield ``encode`` of every block; the model is loaded once."""
         model = self._load()
+        return (self._encode(model, block) for block in blocks)
+
+    def _encode(self, model: Any, texts: Sequence[str]) -> np.ndarray:
         distinct, where = np.unique(np.array(texts, dtype=object), return_inverse=True)
         rows = np.zeros((len(distinct), model.get_embedding_dimension()), dtype=np.float32)
-        order = sorted(range(len(distinct)), key=lambda i: -len(distinct[i]))  # a chunk then needs little padding
+        order = _by_length(distinct)
         budget = self.batch_tokens or (ON_CPU if model.device.type == "cpu" else ON_GPU)
         with bar("embedding", total=len(distinct), unit="texts") as shown:
             for start in range(0, len(order), CHUNK):
@@ -74,14 +90,20 @@ class SentenceTransformer(OnModel, Embedder):
 
         try:
             device = None if self.device == "auto" else self.device
-            model = library.SentenceTransformer(
-                self.model, device=device, trust_remote_code=False, model_kwargs={"use_safetensors": True}
-            )
+            with _loading:
+                model = library.SentenceTransformer(
+                    self.model, device=device, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+                )
             return model.to(_dtype(self.dtype, model.device.type)).eval()
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
             line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
             hint = "give a folder of sentence-transformers, or a Hub id that can be reached"
             raise ModelError(f"no sentence model: {line}", where="embed.model", got=self.model, hint=hint) from None
+
+
+def _by_length(texts: Sequence[str] | np.ndarray) -> list[int]:
+    """Return the order in which texts are encoded: the longest first, so that a chunk needs little padding."""
+    return sorted(range(len(texts)), key=lambda i: -len(texts[i]))
 
 
 def _dtype(word: str, device: str) -> Any:

@@ -45,6 +45,13 @@ class Tagger(Spec):
     def propose(self, texts: Sequence[str], *, folder: Path | None) -> list[tuple[str, ...]]:
         """Return tags of every text in any spelling, the best first; ``folder`` takes a record where there is one."""
 
+    def left(self, texts: Sequence[str], *, folder: Path) -> list[str]:  # noqa: ARG002
+        """Return the names of shards of the work that are not in the folder yet; none where it is not split."""
+        return []
+
+    def ask(self, texts: Sequence[str], *, folder: Path, names: Sequence[str]) -> None:
+        """Do some shards of the work, of which ``tag`` of the same texts and folder makes use."""
+
     def tag(self, texts: Sequence[str], *, folder: Path | None = None) -> list[tuple[str, ...]]:
         """Return the distinct names of every text's tags, the best first; a text may have none.
 

@@ -81,7 +81,7 @@ class Llm(OnModel, Tagger):
 
     def propose(self, texts: Sequence[str], *, folder: Path | None) -> list[tuple[str, ...]]:
         """Return the model's tags of every text."""
-        asked = sorted({text for text in texts if normalise(text)})
+        asked = _asked(texts)
         answers = self._answers(asked, folder) if asked else pl.DataFrame(schema=dict(ANSWER))
         found = [read_answer(answer) for answer in answers["answer"]]
         tags = {text: answer.tags[: self.max_tags] for text, answer in zip(answers["text"], found, strict=True)}
@@ -101,20 +101,31 @@ class Llm(OnModel, Tagger):
             shutil.rmtree(folder / _SHARDS, ignore_errors=True)  # all of it stands in answers.parquet by now
         return [tags.get(text, ()) for text in texts]
 
+    def left(self, texts: Sequence[str], *, folder: Path) -> list[str]:
+        """Return the names of the shards of answers that are not in the folder yet."""
+        return [name for name in self._shards(_asked(texts)) if not (folder / _SHARDS / name).exists()]
+
+    def ask(self, texts: Sequence[str], *, folder: Path, names: Sequence[str]) -> None:
+        """Ask for the tags of some shards and keep the answers in the folder; the engine is opened once."""
+        (folder / _SHARDS).mkdir(parents=True, exist_ok=True)
+        parts = [(name, part) for name, part in self._shards(_asked(texts)).items() if name in names]
+        with self.engine.open(ModelRef(path=self.model)) as session:
+            for name, part in track(parts, "tagging", unit="shards"):
+                shard(folder / _SHARDS, name, partial(self._keep, session, part))
+
+    def _shards(self, asked: list[str]) -> dict[str, list[str]]:
+        parts = [asked[start : start + _SHARD] for start in range(0, len(asked), _SHARD)]
+        return {digest([self.identity(), question("", max_tags=self.max_tags), part]): part for part in parts}
+
     def _answers(self, texts: list[str], folder: Path | None) -> pl.DataFrame:
         """Return the ANSWER rows of all attempts; with a folder, in shards that outlive an interrupted run."""
-        with self.engine.open(ModelRef(path=self.model)) as session:
-            parts = []
-            for start in track(range(0, len(texts), _SHARD), "tagging", unit="shards"):
-                part = texts[start : start + _SHARD]
-                if folder is None:
-                    parts.append(self._ask(session, part))
-                    continue
-                (folder / _SHARDS).mkdir(parents=True, exist_ok=True)
-                name = digest([self.identity(), question("", max_tags=self.max_tags), part])
-                build = partial(self._keep, session, part)
-                parts.append(read(shard(folder / _SHARDS, name, build), ANSWER))
-        return pl.concat(parts)
+        parts = self._shards(texts)
+        if folder is None:
+            with self.engine.open(ModelRef(path=self.model)) as session:
+                return pl.concat([self._ask(session, part) for part in track(parts.values(), "tagging", unit="shards")])
+        if left := self.left(texts, folder=folder):
+            self.ask(texts, folder=folder, names=left)
+        return pl.concat([read(folder / _SHARDS / name, ANSWER) for name in parts])
 
     def _keep(self, session: Session, texts: Sequence[str], path: Path) -> None:
         write(self._ask(session, texts), path, ANSWER)
@@ -136,6 +147,11 @@ class Llm(OnModel, Tagger):
             if not open_:
                 break
         return pl.DataFrame(rows, schema=dict(ANSWER), orient="row")
+
+
+def _asked(texts: Sequence[str]) -> list[str]:
+    """Return the distinct texts that are asked about, in a fixed order."""
+    return sorted({text for text in texts if normalise(text)})
 
 
 def is_structured(session: Session) -> TypeGuard[Structured]:

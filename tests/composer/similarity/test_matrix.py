@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from threadpoolctl import threadpool_info
 
 from composer.errors import FaultError, InputError
 from composer.progress import listener
@@ -163,6 +165,33 @@ def test_a_fault_in_a_thread_ends_the_comparison_and_leaves_the_filters_of_warni
     assert warnings.filters == before
     compare(normal_clouds("abcd", 3), distance=EXACT, domains=tuple("abcd"), workers=3)
     assert warnings.filters == before
+
+
+def test_of_comparisons_at_once_the_last_puts_the_process_back_as_it_was():
+    met = threading.Barrier(2, timeout=30)
+
+    class Meeting(Distance):
+        name: str = "meeting"
+        last: bool = False
+
+        def measure(self, a, b):  # noqa: ARG002
+            met.wait()
+            if self.last:
+                met.wait()  # until the other comparison has ended
+            return Estimate(1.0, 0.0)
+
+    before, limits = list(warnings.filters), [pool["num_threads"] for pool in threadpool_info()]
+    clouds = normal_clouds("ab", 3)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (
+            pool.submit(compare, clouds, distance=Meeting(last=last), domains=("a", "b")) for last in (False, True)
+        )
+        first.result()
+        assert warnings.filters != before, "the other comparison is still at work"
+        met.wait()
+        second.result()
+    assert warnings.filters == before
+    assert [pool["num_threads"] for pool in threadpool_info()] == limits
 
 
 @pytest.mark.parametrize("fields", FORMS)

@@ -62,6 +62,14 @@ def test_order_and_repetition_do_not_matter(each: Embedder, rows: np.ndarray) ->
     assert (again[0] == again[-1]).all()
 
 
+def test_blocks_hold_every_text_once_and_have_the_rows_of_the_whole(each: Embedder, rows: np.ndarray) -> None:
+    blocks = each.blocks([*TEXTS, *TEXTS])
+    assert sorted(text for block in blocks for text in block) == sorted(set(TEXTS))
+    found = {text: row for block, made in zip(blocks, each.encode_each(blocks), strict=True)
+             for text, row in zip(block, made, strict=True)}  # fmt: skip
+    assert np.array_equal(np.stack([found[text] for text in TEXTS]), rows)
+
+
 def test_the_same_texts_give_the_same_bytes(each: Embedder, rows: np.ndarray) -> None:
     assert each.encode(TEXTS).tobytes() == rows.tobytes()
 

@@ -56,6 +56,24 @@ def test_chunks_of_few_texts_give_the_same_vectors(folder: Path, monkeypatch: py
     assert model.encode(TEXTS) == pytest.approx(whole, abs=1e-5)
 
 
+@pytest.mark.parametrize("size", [3, 6])
+def test_blocks_that_are_encoded_apart_have_the_very_bits_of_the_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", 3)
+    monkeypatch.setattr(module, "BLOCK", size)
+    model = SentenceTransformer(model=str(folder), dtype="float32", device="cpu")
+    texts = [*TEXTS, *TEXTS[::-1], *(f"{'few ' * (i % 5)}words {i}" for i in range(9))]
+    blocks = model.blocks(texts)
+    assert sorted(text for block in blocks for text in block) == sorted(set(texts))
+    assert max(map(len, blocks)) == size
+    rows = {text: row for block, found in zip(blocks, model.encode_each(blocks), strict=True)
+            for text, row in zip(block, found, strict=True)}  # fmt: skip
+    assert np.array_equal(np.stack([rows[text] for text in texts]), model.encode(texts))
+    assert model.blocks(texts[::-1]) == blocks
+    assert model.blocks([]) == []
+
+
 def test_bfloat16_weights_hardly_turn_a_vector(folder: Path, library: Any) -> None:
     texts = [text for text in TEXTS if len(text) < 100]
     rows = SentenceTransformer(model=str(folder), dtype="bfloat16", device="cpu").encode(texts)

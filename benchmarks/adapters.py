@@ -59,6 +59,7 @@ WHOLE, THIN = (3e-5, 6e-5, 1e-4, 2e-4, 3e-4, 1e-3), (1e-4, 3e-4, 6e-4, 1e-3, 2e-
 HIGH = {"osf": (3e-4, 1e-3, 2e-3, 3e-3, 6e-3, 1e-2), "lotto": (1e-3, 3e-3, 6e-3, 1e-2, 2e-2, 3e-2)}
 RATES = {arm: WHOLE if arm == "full" else THIN for arm in ARMS} | HIGH
 if QUICK:
+    ARMS = {arm: ARMS[arm] for arm in ("full", "lora", "loramoe", "mola", "lota")}
     RATES = dict.fromkeys(ARMS, (1e-3,))
 Pair = tuple[int, int]
 

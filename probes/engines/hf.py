@@ -6,6 +6,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar, Literal
 
 from composer.encode import load_tokenizer
@@ -14,6 +15,9 @@ from composer.spec import outside_identity
 from composer.types import ModelRef
 from probes.engines import Engine
 from probes.engines.causal import CausalSession
+
+_loading = Lock()
+"""Held while a model is loaded: of two that transformers loads at once in threads, one may lack its tied weights."""
 
 
 class Hf(Engine):
@@ -49,7 +53,8 @@ class Hf(Engine):
         logging.disable_progress_bar()  # the stage shows its own
         device = self._device()
         tokenizer = load_tokenizer(model.path, chat_template=model.chat_template)
-        loaded = _load(model, dtype=self._dtype(device)).to(device).eval()
+        with _loading:
+            loaded = _load(model, dtype=self._dtype(device)).to(device).eval()
         session = CausalSession(loaded, tokenizer, batch_tokens=self.batch_tokens)
         del loaded
         try:

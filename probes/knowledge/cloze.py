@@ -111,7 +111,7 @@ class Cloze(LikelihoodProbe):
         """
         questions, left = self._questions(domains=domains, reference=reference, seed=seed)
         passages, facts = _passages(session.tokenizer, questions)
-        facts = _judged(facts, self.reader(session.tokenizer).nats(session, passages, folder=folder))
+        facts = _judged(facts, self.reader(session.tokenizer).nats(session, passages))
         write(facts, folder / "facts.parquet", FACT)
         again = np.stack([_resampled_gain(facts, domain, self.score, seed=seed) for domain in domains], axis=1)
         found = {d: {**_summary(facts, d, self.score, again[:, j]), "left_out": left[d]} for j, d in enumerate(domains)}

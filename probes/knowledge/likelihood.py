@@ -13,30 +13,22 @@ is complete with the last of them; a part never ends inside one, but before it.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from composer.artifact import shard
 from composer.encode import tokens
 from composer.errors import ModelError, SourceError, SpecError
 from composer.progress import track
-from composer.spec import digest
-from composer.tables import Schema, read, write
-from probes.engines import Session
+from probes.engines import Session, TokenScores
+from probes.engines.requests import Request, answers
 from probes.knowledge import KnowledgeProbe
 
-NATS: Schema = {"nats": pl.Float64}
-
-_SHARDS = ".shards"
 _SHARD_TOKENS = 65_536
 
 
@@ -137,37 +129,26 @@ class Reader:
         """Return how many tokens the model will be shown."""
         return sum(len(shown) for passage in passages for shown, _ in self.windows(passage))
 
-    def nats(self, session: Session, passages: Sequence[Passage], *, folder: Path) -> np.ndarray:
-        """Return the log-probability of every passage, float64 (n,), in nats.
-
-        What was read is kept in shards below the folder until all is read, so that an interrupted run asks only for the rest.
+    def nats(self, session: Session, passages: Sequence[Passage]) -> np.ndarray:
+        """Return the log-probability of every passage, float64 (n,), in nats; texts are shown in shards of some tokens.
 
         Raises
         ------
         ModelError
             Where the model holds a token for impossible.
         """
-        home = folder / _SHARDS
-        home.mkdir(parents=True, exist_ok=True)
-        parts = [pl.DataFrame(schema=dict(NATS))]
-        for part in track(list(_shards(passages)), "reading texts", unit="shards"):
-            # named after what is read, so that a shard of another question is not taken for this
-            name = digest([self.begin, self.size, self.overlap, [[p.ids, p.first, p.after] for p in part]])
-            parts.append(read(shard(home, name, partial(self._read, session, part)), NATS))
-        shutil.rmtree(home)
-        return pl.concat(parts)["nats"].to_numpy()
+        parts = list(_shards(passages))
+        requests = [Request("score", [shown for passage in part for shown, _ in self.windows(passage)]) for part in parts]
+        given = track(answers(session, requests), "reading texts", total=len(parts), unit="shards")
+        found = [self._sums(part, scores) for part, scores in zip(parts, given, strict=True)]
+        return np.concatenate([np.zeros(0), *found])
 
-    def _read(self, session: Session, passages: Sequence[Passage], path: Path) -> None:
-        asked = [(i, shown, kept) for i, passage in enumerate(passages) for shown, kept in self.windows(passage)]
+    def _sums(self, passages: Sequence[Passage], scores: Sequence[TokenScores]) -> np.ndarray:
+        asked = [(i, kept) for i, passage in enumerate(passages) for _, kept in self.windows(passage)]
         nats = np.zeros(len(passages))
-        scores = session.score([shown for _, shown, _ in asked])
-        for (i, _, kept), score in zip(asked, scores, strict=True):
+        for (i, kept), score in zip(asked, scores, strict=True):
             nats[i] += score.logprob[kept].sum()
-        if not np.isfinite(nats).all():
-            raise ModelError(
-                "the model holds a text for impossible", expected="finite log-probabilities", hint="try dtype float32"
-            )
-        write(pl.DataFrame({"nats": nats}), path, NATS)
+        return nats
 
 
 def _shards(passages: Sequence[Passage]) -> Iterator[list[Passage]]:

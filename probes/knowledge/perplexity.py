@@ -84,7 +84,7 @@ class Perplexity(LikelihoodProbe):
             Where the tokenizer has no token to begin with, or the model holds a text for impossible.
         """
         chosen = self._choose(session.tokenizer, domains=domains, reference=reference, seed=seed)
-        nats = self.reader(session.tokenizer).nats(session, chosen.passages, folder=folder)
+        nats = self.reader(session.tokenizer).nats(session, chosen.passages)
         texts = chosen.texts.with_columns(pl.Series("bits", -nats / np.log(2)))
         write(texts, folder / "texts.parquet", TEXT)
         again = np.stack([_resampled_bits(texts, domain, seed=seed) for domain in domains], axis=1)

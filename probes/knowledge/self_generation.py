@@ -8,12 +8,9 @@ temperature but 1 makes it worse.
 
 from __future__ import annotations
 
-import shutil
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -21,15 +18,15 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from composer.artifact import shard
-from composer.errors import FaultError, ModelError, SpecError
+from composer.errors import ModelError, SpecError
 from composer.fingerprint import write_json
 from composer.progress import bar, say
 from composer.spec import digest, member_of, seed_of
-from composer.tables import COMPLETION, Schema, read, write
+from composer.tables import COMPLETION, Schema, write
 from composer.types import KnowledgeDistribution
 from probes.cost import Counts
-from probes.engines import Session
+from probes.engines import Completion, Session
+from probes.engines.requests import Request, answers, at_once
 from probes.knowledge import KnowledgeProbe
 from probes.knowledge.bootstrap import RESAMPLES, floats, long, write_resamples
 from probes.knowledge.estimate import Rounds, estimate, interval_with_judge
@@ -48,8 +45,6 @@ NOTE = (
     "from. Neither covers what the judge gets wrong throughout, nor how far what a model writes from nothing is from what it "
     "was trained on; from about a thousand texts on these weigh more. The shares count documents, not tokens."
 )
-
-_SHARDS = ".shards"
 
 Stop = Literal["samples", "width", "tokens"]
 
@@ -120,8 +115,7 @@ class SelfGeneration(KnowledgeProbe):
     ) -> KnowledgeDistribution:
         """Return the shares; write texts, judgements, the judge's record, resampled shares and the result into the folder.
 
-        The files are ``completions``, ``judgements`` and ``resamples`` as Parquet, ``judge.json`` and ``knowledge.json``. The
-        texts are sampled in resumable shards, so that an interrupted run asks the model only for the rest.
+        The files are ``completions``, ``judgements`` and ``resamples`` as Parquet, ``judge.json`` and ``knowledge.json``.
 
         Raises
         ------
@@ -135,55 +129,51 @@ class SelfGeneration(KnowledgeProbe):
         texts, labels = reference["text"].to_list(), reference["domain"].to_list()
         judge = self.judge.fit(texts, labels, domains=domains, seed=seed, session=session)
         reader = _Reader(judge, n_domains=len(domains))
-        drawn = self._draw(session, reader, seed=seed, folder=folder)
+        drawn = self._draw(session, reader, seed=seed)
         write(drawn.texts, folder / "completions.parquet", COMPLETION)
         knowledge = self._answer(drawn, reader, domains=domains, seed=seed, folder=folder)
         write_json(folder / "knowledge.json", knowledge.model_dump(mode="json"))
-        shutil.rmtree(folder / _SHARDS)  # all of it stands in completions.parquet by now
         return knowledge
 
-    def _draw(self, session: Session, reader: _Reader, *, seed: int, folder: Path) -> _Drawn:
+    def _draw(self, session: Session, reader: _Reader, *, seed: int) -> _Drawn:
         """Return COMPLETION rows, sample k of round ``k // samples``, and what ended them."""
         (begin, begun_with), meter = beginning(session.tokenizer), _Meter()
         if begun_with.startswith("eos"):
             say(f"the tokenizer has no beginning-of-text token; every text begins with its end-of-text token: {begun_with}")
-        # what the texts follow from, so that shards of another question in the same folder are not taken for these
-        question = digest([begin, self.max_new_tokens, self.temperature, seed])
-        home, most = folder / _SHARDS, self.samples * self.rounds
-        home.mkdir(parents=True, exist_ok=True)
-        texts = pl.DataFrame(schema=dict(COMPLETION))
-        stopped: Stop | None = None
-        with bar("sampling the model", total=most, unit="texts") as shown:
+        texts, stopped = pl.DataFrame(schema=dict(COMPLETION)), None
+        with bar("sampling the model", total=self.samples * self.rounds, unit="texts") as shown:
             while stopped is None:
-                start = texts.height
-                count = min(self.shard, most - start, self._affordable(texts))
-                sample = partial(self._sample, session, meter, begin, start=start, count=count, seed=seed)
-                made = read(shard(home, f"{question}-{start:08d}-{count}", sample), COMPLETION)
-                texts = pl.concat([texts, made], rechunk=True)
-                shown.advance(count)
-                stopped = self._stop(texts, reader, seed=seed)
+                parts = self._certain(texts, most=sys.maxsize if self.width is None else at_once(session))
+                requests = [self._request(begin, start, count, seed=seed) for start, count in parts]
+                made = []
+                for (start, count), found in zip(parts, answers(session, requests, heard=meter.add), strict=True):
+                    made.append(_rows(start, found))
+                    shown.advance(count)
+                reader.take(made)
+                for each in made:
+                    if stopped is None:
+                        texts = pl.concat([texts, each], rechunk=True)
+                        stopped = self._stop(texts, reader, seed=seed)
         meter.tell()
         return _Drawn(texts, stopped, begun_with)
 
-    def _sample(
-        self, session: Session, meter: _Meter, begin: int, path: Path, *, start: int, count: int, seed: int
-    ) -> None:  # fmt: skip
-        begun = time.perf_counter()
-        made = session.complete(
-            [[begin]] * count, max_new_tokens=self.max_new_tokens, temperature=self.temperature,
-            seed=seed_of(seed, "self_generation", start),
-        )  # fmt: skip
-        if len(made) != count:
-            raise FaultError("the engine lost texts", where=f"samples from {start} on", expected=str(count), got=len(made))
-        rows = [(start + i, each.text, len(each.ids), each.finished) for i, each in enumerate(made)]
-        frame = pl.DataFrame(rows, schema=dict(COMPLETION), orient="row")
-        meter.add(frame, time.perf_counter() - begun)
-        write(frame, path, COMPLETION)
+    def _request(self, begin: int, start: int, count: int, *, seed: int) -> Request:
+        settings = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
+        return Request("complete", [[begin]] * count, {**settings, "seed": seed_of(seed, "self_generation", start)})
+
+    def _certain(self, texts: pl.DataFrame, *, most: int) -> list[tuple[int, int]]:
+        """Return first sample and size of the shards that come next whatever will be written, at most so many."""
+        start = texts.height
+        left, affordable = self.samples * self.rounds - start, self._affordable(texts)
+        if affordable < left:  # by what is written of these it is decided how many more there can be
+            left = affordable // self.shard * self.shard or affordable
+        end = start + left
+        return [(at, min(self.shard, end - at)) for at in range(start, end, self.shard)][:most]
 
     def _affordable(self, texts: pl.DataFrame) -> int:
         """Return how many more texts the budget of tokens allows, each as long as it may be."""
         if self.max_tokens is None:
-            return self.shard
+            return sys.maxsize
         return max(0, self.max_tokens - _n_tokens(texts)) // self.max_new_tokens
 
     def _stop(self, texts: pl.DataFrame, reader: _Reader, *, seed: int) -> Stop | None:
@@ -227,18 +217,24 @@ class SelfGeneration(KnowledgeProbe):
 
 
 class _Reader:
-    """What the judge says of the texts drawn so far; it reads every text once."""
+    """What the judge says of the texts drawn so far; it reads every text once, and shard by shard whoever asks."""
 
     def __init__(self, judge: FittedJudge, *, n_domains: int) -> None:
         self.judge = judge
-        self._n_read, self._parts = 0, [np.zeros((0, n_domains))]
+        self._shards: list[pl.DataFrame] = []
+        self._n_texts, self._parts = 0, [np.zeros((0, n_domains))]
+
+    def take(self, shards: Sequence[pl.DataFrame]) -> None:
+        """Take the shards that come next; a judge that is slow may read them at once."""
+        self.judge.ahead([_judgeable(each)["text"].to_list() for each in shards])
+        self._shards += shards
 
     def probability(self, texts: pl.DataFrame) -> np.ndarray:
-        """Return float64 (n, D), a row for every text that can be judged."""
-        fresh = _judgeable(texts[self._n_read :])
-        self._n_read = texts.height
-        if fresh.height:
-            self._parts.append(self.judge.probabilities(fresh["text"].to_list()))
+        """Return float64 (n, D), a row for every text of the first shards, which are these, that can be judged."""
+        while self._n_texts < texts.height:
+            part = self._shards[len(self._parts) - 1]
+            self._parts.append(self.judge.probabilities(_judgeable(part)["text"].to_list()))
+            self._n_texts += part.height
         return np.concatenate(self._parts)
 
 
@@ -259,13 +255,20 @@ class _Meter:
     n_tokens: int = 0
     seconds: float = 0.0
 
-    def add(self, texts: pl.DataFrame, seconds: float) -> None:
-        self.n, self.n_tokens, self.seconds = self.n + texts.height, self.n_tokens + _n_tokens(texts), self.seconds + seconds
+    def add(self, made: Sequence[Completion], seconds: float) -> None:
+        n_tokens = sum(len(each.ids) for each in made)
+        self.n, self.n_tokens, self.seconds = self.n + len(made), self.n_tokens + n_tokens, self.seconds + seconds
 
     def tell(self) -> None:
         if self.seconds:
             rates = f"{self.n / self.seconds:,.1f} texts and {self.n_tokens / self.seconds:,.0f} tokens per second"
             say(f"sampled {self.n:,} texts, {self.n_tokens:,} tokens, in {self.seconds:,.1f} s: {rates}")
+
+
+def _rows(start: int, made: Sequence[Completion]) -> pl.DataFrame:
+    """Return completions as COMPLETION rows, numbered from ``start`` on."""
+    rows = [(start + i, each.text, len(each.ids), each.finished) for i, each in enumerate(made)]
+    return pl.DataFrame(rows, schema=dict(COMPLETION), orient="row")
 
 
 def _judgeable(texts: pl.DataFrame) -> pl.DataFrame:

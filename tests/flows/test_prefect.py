@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from composer.artifact import Artifact, Store
+from tests.flows.by_prefect import Done, assert_same, start
 
 pytestmark = pytest.mark.prefect
-Done = tuple[Path, dict[str, Artifact]]
-
-
-def start(folder: Path, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with Prefect's database in a home of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PREFECT_HOME": str(home)}
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 def run(folder: Path, home: Path, *arguments: str) -> str:
@@ -36,13 +25,7 @@ def test_a_prefect_run_leaves_the_same_manifests(done: Done, tmp_path: Path) -> 
     out = run(folder, tmp_path / "home", "-m", "flows", "run", "recipe.yaml", "--json", "--store", str(tmp_path / "store"))
     document: dict[str, Any] = json.loads(out)
     assert [step["state"] for step in document["steps"]] == ["made"] * len(plain)
-    found = {f"{a.kind}/{a.key}": a for a in Store(tmp_path / "store").all()}
-    assert found.keys() == {f"{a.kind}/{a.key}" for a in plain.values()}
-    for artifact in plain.values():
-        made, other = (
-            each.manifest.model_dump(exclude={"made"}) for each in (artifact, found[f"{artifact.kind}/{artifact.key}"])
-        )
-        assert made == other, artifact.kind
+    assert_same(tmp_path / "store", plain)
 
 
 def test_a_wrong_input_is_one_line_from_within_a_flow_too(done: Done, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 import probes.embed.sentence_transformer as sentence_transformer
+import probes.engines.kept as kept
 import probes.tags.llm as llm
 from composer.artifact import Artifact, Store
 from composer.encode import load_tokenizer
@@ -29,9 +30,11 @@ from flows.stages import STAGES
 from flows.walk import Walk
 from probes.engines import ENGINES, Completion, Engine
 
-SIZES = {"ingest": 16, "embed": 8, "embed-rows": 8, "tag": 8, "compare": 1}
+SIZES = {"ingest": 16, "embed": 8, "embed-rows": 8, "tag": 8, "compare": 1, "probe": 10}
 """Rows, texts or pairs of a shard in these tests."""
-WRITERS = {"ingest": samples, "embed": embedding, "embed-rows": embedding, "tag": llm, "compare": comparing}
+WRITERS = {
+    "ingest": samples, "embed": embedding, "embed-rows": embedding, "tag": llm, "compare": comparing, "probe": kept,
+}  # fmt: skip
 """The modules that write the shards of a stage."""
 
 
@@ -70,6 +73,7 @@ def planned(
     model = done[1]["base"].path / "model"
     overrides = [
         f"base_model={{path: {model}}}", f"tags={{name: llm, engine: writer, model: {model}}}", "select=prototype_data",
+        f"probe={{name: self_generation, samples: 35, shard: {SIZES['probe']}, max_new_tokens: 24, refits: 2}}",
         f"embed={{name: sentence_transformer, model: {sentences.get_model_path()}, dtype: float32, device: cpu}}",
     ]  # fmt: skip
 
@@ -175,7 +179,7 @@ def test_no_shard_is_larger_than_the_constant(
 ) -> None:
     import numpy as np
 
-    sizes: dict[str, list[int]] = {"ingest": [], "embed": [], "tag": []}
+    sizes: dict[str, list[int]] = {"ingest": [], "embed": [], "tag": [], "probe": []}
     for stage in sizes:
         write = WRITERS[stage].shard  # type: ignore[attr-defined]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -31,6 +31,9 @@ class FittedJudge(Protocol):
     @property
     def report(self) -> Mapping[str, Any]:
         """Plain JSON values: how well the judge does on held-out texts."""
+
+    def ahead(self, parts: Iterable[Sequence[str]]) -> None:
+        """Make ready what :meth:`probabilities` will be asked of one part after the other, where that can be done at once."""
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Return float64 (n, D) rows on the simplex."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,9 @@ class Fitted(ABC):
     @abstractmethod
     def _judge(self, texts: Sequence[str]) -> np.ndarray:
         """Return float64 (n, D) rows on the simplex for at least one text."""
+
+    def ahead(self, parts: Iterable[Sequence[str]]) -> None:  # noqa: B027  a judge without a model has nothing to make ready
+        """Make ready what :meth:`probabilities` will be asked of one part after the other, where that can be done at once."""
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Return float64 (n, D) rows on the simplex."""

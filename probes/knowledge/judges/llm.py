@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +17,7 @@ from composer.spec import OnModel, member_of, rng
 from composer.types import ModelRef
 from probes.engines import ENGINES, Engine, Session
 from probes.engines.hf import Hf
+from probes.engines.requests import Request, answers, beside, n_positions
 from probes.knowledge.judges import Judge
 from probes.knowledge.judges.examples import FOLDS, examples, resample
 from probes.knowledge.judges.fitted import Fitted
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     AnyEngine = Engine
 else:
     AnyEngine = member_of(ENGINES, kind="engine")
+
+ROWS = 250
+"""Texts that are asked about in one request."""
 
 _LEAST = -100.0  # nats; what is less likely than that is not told apart
 
@@ -81,13 +87,13 @@ class Llm(OnModel, Judge):
             prompt = build(opened.tokenizer, domains=domains, shots=[(kept[i], domains[y[i]]) for i in shown])
             asking = _Asking(partial(self._opened, session), prompt, self.max_chars)
             rest = np.setdiff1d(np.arange(len(kept)), shown)
-            answers, _ = asking.ask(opened, [kept[i] for i in rest])
-        return FittedLlm(self, asking, log_softmax(answers), y[rest], mass=float(np.exp(answers).sum(axis=1).mean()), seed=seed)
+            found = np.stack([each.log_p for each in asking.ask(opened, _requests([kept[i] for i in rest]))])
+        return FittedLlm(self, asking, log_softmax(found), y[rest], mass=float(np.exp(found).sum(axis=1).mean()), seed=seed)
 
     @contextmanager
     def _opened(self, session: Session | None) -> Iterator[Session]:
         if self.model is not None:
-            with self.engine.open(ModelRef(path=self.model)) as own:
+            with beside(session, self.engine, ModelRef(path=self.model)) as own:
                 yield own
         elif session is not None:
             yield session
@@ -113,6 +119,10 @@ class FittedLlm(Fitted):
         """Return the same as every judge, and how many texts were cut to fit the model."""
         return {**super().judged(probability), "cut": self._asking.n_cut}
 
+    def ahead(self, parts: Iterable[Sequence[str]]) -> None:
+        """Ask at once about the texts of all parts."""
+        self._asking.ahead(parts)
+
     def again(self, texts: Sequence[str], n: int, seed: int) -> np.ndarray:
         """Return float64 (n, N, D): the texts judged with ``n`` calibrations learnt on resamples of the reference texts.
 
@@ -127,28 +137,60 @@ class FittedLlm(Fitted):
         return log_softmax(self._asking(texts)) if len(texts) else np.zeros((0, len(self.confusion)))
 
 
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """Natural log-probabilities, float64 (D,), of the letters as the next token, and whether the text was cut."""
+
+    log_p: np.ndarray
+    cut: bool
+
+
 class _Asking:
-    """A model and a prompt; keeps the answers on all texts that it was asked, and how many of these were cut."""
+    """A model and a prompt; keeps the answers on all texts that it was asked, and which of those asked for were cut."""
 
     def __init__(self, opened: Callable[[], AbstractContextManager[Session]], prompt: Prompt, max_chars: int) -> None:
         self._opened, self._prompt, self._max_chars = opened, prompt, max_chars
-        self._known: dict[str, np.ndarray] = {}
-        self.n_cut = 0
+        self._known: dict[str, _Answer] = {}
+        self._cut: set[str] = set()
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Return natural log-probabilities, float64 (n, D), of the letters as the next token."""
-        if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
-            with self._opened() as session:
-                answers, n_cut = self.ask(session, new)
-            self._known.update(zip(new, answers, strict=True))
-            self.n_cut += n_cut
-        return np.stack([self._known[text] for text in texts])
+        self.ahead([texts])
+        self._cut |= {text for text in texts if self._known[text].cut}
+        return np.stack([self._known[text].log_p for text in texts])
 
-    def ask(self, session: Session, texts: Sequence[str]) -> tuple[np.ndarray, int]:
-        """Return the same, of an open session, and how many texts were cut."""
-        shown = [text[: self._max_chars] for text in texts]
-        prompts, n_cut = self._prompt.around(shown, tokenizer=session.tokenizer, most=_most_tokens(session))
-        return np.asarray(np.maximum(session.choose(prompts, self._prompt.choices), _LEAST)), n_cut
+    @property
+    def n_cut(self) -> int:
+        """How many of the texts that were called for were cut."""
+        return len(self._cut)
+
+    def ahead(self, parts: Iterable[Sequence[str]]) -> None:
+        """Ask at once of all parts what would be asked of one after the other, in the same requests."""
+        met = set(self._known)
+        requests: list[Sequence[str]] = []
+        for part in parts:
+            new = [text for text in dict.fromkeys(part) if text not in met]
+            met.update(new)
+            requests += _requests(new)
+        if requests:
+            with self._opened() as session:
+                self._known.update(zip(chain(*requests), self.ask(session, requests), strict=True))
+
+    def ask(self, session: Session, requests: Sequence[Sequence[str]]) -> list[_Answer]:
+        """Return what an open session answers, text after text."""
+        most, asked, cut = _most_tokens(session), list[Request](), list[bool]()
+        for texts in requests:
+            shown = [text[: self._max_chars] for text in texts]
+            prompts, own = self._prompt.around(shown, tokenizer=session.tokenizer, most=most)
+            asked.append(Request("choose", prompts, {"choices": list(self._prompt.choices)}))
+            cut += own
+        found = np.concatenate(list(answers(session, asked)))
+        return list(map(_Answer, np.maximum(found, _LEAST), cut))
+
+
+def _requests(texts: Sequence[str]) -> list[Sequence[str]]:
+    """Return texts in runs of :data:`ROWS`."""
+    return [texts[i : i + ROWS] for i in range(0, len(texts), ROWS)]
 
 
 def _draw_shots(y: np.ndarray, *, n: int, domains: Sequence[str], seed: int) -> np.ndarray:
@@ -163,5 +205,5 @@ def _draw_shots(y: np.ndarray, *, n: int, domains: Sequence[str], seed: int) -> 
 
 def _most_tokens(session: Session) -> int:
     """Return how many tokens may stand before the next one, as far as the session and its tokenizer tell."""
-    told = (getattr(session, "n_positions", None), session.tokenizer.model_max_length)
+    told = (n_positions(session), session.tokenizer.model_max_length)
     return int(min(n for n in told if n is not None)) - 1

@@ -34,8 +34,8 @@ class Prompt:
     after: tuple[int, ...]
     choices: tuple[int, ...]
 
-    def around(self, texts: Sequence[str], *, tokenizer: Any, most: int) -> tuple[list[list[int]], int]:
-        """Return a prompt for every text, of at most ``most`` tokens, and how many texts had to be cut at their end.
+    def around(self, texts: Sequence[str], *, tokenizer: Any, most: int) -> tuple[list[list[int]], list[bool]]:
+        """Return a prompt for every text, of at most ``most`` tokens, and whether the text had to be cut at its end.
 
         Raises
         ------
@@ -50,7 +50,7 @@ class Prompt:
             )  # fmt: skip
         found = _ids(tokenizer, texts, marks=False)
         prompts = [[*self.before, *ids[:room], *self.after] for ids in found]
-        return prompts, sum(len(ids) > room for ids in found)
+        return prompts, [len(ids) > room for ids in found]
 
 
 def build(tokenizer: Any, *, domains: Sequence[str], shots: Shots) -> Prompt:

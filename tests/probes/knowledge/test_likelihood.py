@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from composer.errors import ModelError
 from probes.engines import Session
+from probes.engines.kept import Kept
 from probes.knowledge import likelihood
 from probes.knowledge.likelihood import Passage, Reader, beginning, borders, tokenise
 from tests.probes.knowledge.reading import Reading, byte_tokenizer, halves
@@ -29,8 +30,8 @@ def by_last(n: int) -> Any:
     return law
 
 
-def nats(law: Any, passages: Sequence[Passage], folder: Path, *, size: int = 511, overlap: int = 128) -> list[float]:
-    return Reader(0, size, overlap).nats(Reading(law), passages, folder=folder).tolist()
+def nats(law: Any, passages: Sequence[Passage], *, size: int = 511, overlap: int = 128) -> list[float]:
+    return Reader(0, size, overlap).nats(Reading(law), passages).tolist()
 
 
 @settings(max_examples=60, deadline=None)
@@ -106,21 +107,21 @@ def test_every_token_is_judged_once_and_has_what_stands_before_it(n: int, first:
     assert judged == list(range(first, n))
 
 
-def test_windows_that_overlap_enough_change_nothing(tmp_path: Path) -> None:
+def test_windows_that_overlap_enough_change_nothing() -> None:
     passage = Passage(tuple(2 + i * i % 50 for i in range(100)), 0, 100)
     for depth, same in ((3, True), (4, False)):
-        [whole] = nats(by_last(depth), [passage], tmp_path)
-        [windowed] = nats(by_last(depth), [passage], tmp_path, size=8, overlap=3)
+        [whole] = nats(by_last(depth), [passage])
+        [windowed] = nats(by_last(depth), [passage], size=8, overlap=3)
         assert (windowed == pytest.approx(whole, abs=1e-9)) is same
 
 
-def test_log_likelihood_adds_up_over_joined_texts(tmp_path: Path, session: Session) -> None:
+def test_log_likelihood_adds_up_over_joined_texts(session: Session) -> None:
     ids = tuple(5 + i * i % 200 for i in range(60))
     parts = [Passage(ids, 0, 25), Passage(ids, 25, 60), Passage(ids, 0, 60)]
-    one, two, both = nats(by_last(9), parts, tmp_path)
+    one, two, both = nats(by_last(9), parts)
     assert both == pytest.approx(one + two, abs=1e-9)
-    assert one == pytest.approx(nats(by_last(9), [Passage(ids[:25], 0, 25)], tmp_path)[0], abs=1e-9)
-    one, two, both = Reader(0, 127, 32).nats(session, parts, folder=tmp_path)
+    assert one == pytest.approx(nats(by_last(9), [Passage(ids[:25], 0, 25)])[0], abs=1e-9)
+    one, two, both = Reader(0, 127, 32).nats(session, parts)
     assert both == pytest.approx(one + two, abs=1e-3)
     assert both < one < 0
 
@@ -128,36 +129,24 @@ def test_log_likelihood_adds_up_over_joined_texts(tmp_path: Path, session: Sessi
 def test_a_rerun_asks_only_for_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(likelihood, "_SHARD_TOKENS", 50)
     passages = [Passage((2 + i,) * 20, 0, 20) for i in range(9)]
-    expected = nats(halves, passages, tmp_path)
+    expected = nats(halves, passages)
     broken, rest = Reading(halves, breaks_after=2), Reading(halves)
     with pytest.raises(KeyboardInterrupt):
-        Reader(0, 31, 8).nats(broken, passages, folder=tmp_path)
-    assert Reader(0, 31, 8).nats(rest, passages, folder=tmp_path).tolist() == expected
+        Reader(0, 31, 8).nats(Kept(broken, tmp_path), passages)
+    assert Reader(0, 31, 8).nats(Kept(rest, tmp_path), passages).tolist() == expected
     assert 0 < len(broken.shown) < 9
     assert [ids[1] for ids in broken.shown + rest.shown] == [2 + i for i in range(9)]
-    assert list(tmp_path.iterdir()) == []  # the shards have served
 
 
-def test_shards_of_another_question_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(likelihood, "_SHARD_TOKENS", 50)
-    passages = [Passage((2 + i,) * 20, 0, 20) for i in range(5)]
-    with pytest.raises(KeyboardInterrupt):
-        Reader(0, 31, 8).nats(Reading(halves, breaks_after=1), passages, folder=tmp_path)
-    other = Reading(halves)
-    Reader(0, 15, 4).nats(other, passages, folder=tmp_path)
-    assert {len(ids) for ids in other.shown} <= set(range(17))
-    assert other.n_shown == Reader(0, 15, 4).n_tokens(passages)
-
-
-def test_nothing_to_read_asks_nothing(tmp_path: Path) -> None:
+def test_nothing_to_read_asks_nothing() -> None:
     session = Reading(halves)
-    assert Reader(0, 31, 8).nats(session, [], folder=tmp_path).tolist() == []
+    assert Reader(0, 31, 8).nats(session, []).tolist() == []
     assert session.shown == []
 
 
-def test_a_text_that_is_impossible_is_told(tmp_path: Path) -> None:
+def test_a_text_that_is_impossible_is_told() -> None:
     with pytest.raises(ModelError, match="holds a text for impossible; expected finite"):
-        nats(lambda _, word: float(word != "a"), [Passage((67,), 0, 1), Passage(tuple(range(2, 200)), 0, 198)], tmp_path)
+        nats(lambda _, word: float(word != "a"), [Passage((67,), 0, 1), Passage(tuple(range(2, 200)), 0, 198)])
 
 
 @pytest.mark.parametrize(("bos", "eos", "first"), [(True, True, 0), (True, False, 0), (False, True, 1)])

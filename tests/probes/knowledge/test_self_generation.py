@@ -13,6 +13,7 @@ from composer.errors import ModelError, SourceError, SpecError
 from composer.tables import COMPLETION, read
 from composer.types import KnowledgeDistribution
 from probes.engines import Session
+from probes.engines.kept import Kept
 from probes.knowledge.judges.classifier import Classifier
 from probes.knowledge.self_generation import JUDGEMENT, SelfGeneration
 from tests.probes.knowledge.writing import DOMAINS, TRUTH, World, measure
@@ -93,19 +94,11 @@ def test_a_rerun_asks_only_for_what_is_missing(reference: pl.DataFrame, tmp_path
     expected = measure(whole, reference, tmp_path / "whole", samples=900)
     (tmp_path / "part").mkdir()
     with pytest.raises(KeyboardInterrupt):
-        measure(broken, reference, tmp_path / "part", samples=900)
-    assert measure(rest, reference, tmp_path / "part", samples=900) == expected
+        measure(Kept(broken, tmp_path / "part"), reference, tmp_path / "part", samples=900)
+    assert measure(Kept(rest, tmp_path / "part"), reference, tmp_path / "part", samples=900) == expected
     assert len(whole.seeds) == len(set(whole.seeds)) == 4
     assert broken.seeds + rest.seeds == whole.seeds
     assert len(rest.prompts) == 400
-
-
-def test_shards_of_another_question_are_not_taken(reference: pl.DataFrame, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        measure(World(breaks_after=1), reference, tmp_path, seed=1, samples=300)
-    world = World()
-    measure(world, reference, tmp_path, seed=2, samples=300)
-    assert len(world.prompts) == 300
 
 
 @pytest.mark.parametrize(("bos", "eos", "first"), [(7, 1, 7), (0, 1, 0), (None, 3, 3)])

@@ -65,4 +65,5 @@ def examples() -> pl.DataFrame:
 
 
 def measure(world: Session, reference: pl.DataFrame, folder: Path, *, seed: int = 0, **fields: Any) -> KnowledgeDistribution:
+    """Measure; the answers of a session that is :class:`probes.engines.kept.Kept` in the folder are found again there."""
     return SelfGeneration(**fields).measure(world, domains=DOMAINS, reference=reference, seed=seed, folder=folder)

@@ -49,9 +49,9 @@ some text<|im_end|><|im_start|>assistant
 def test_a_prompt_reads_as_it_should(chat: bool, expected: str) -> None:
     words = tokenizer(chat=chat)
     prompt = build(words, domains=["law", "code"], shots=SHOTS)
-    [ids], n_cut = prompt.around(["some text"], tokenizer=words, most=1000)
+    [ids], [cut] = prompt.around(["some text"], tokenizer=words, most=1000)
     assert words.decode(ids) == expected
-    assert n_cut == 0
+    assert not cut
     assert [words.decode([choice]) for choice in prompt.choices] == ["B", "A"]
 
 
@@ -85,9 +85,9 @@ def test_a_text_is_cut_to_the_token() -> None:
     whole = len(prompt.before) + len(prompt.after)
     n_tokens = len(words("court loop court loop")["input_ids"])
     for most, cut in ((whole + n_tokens, 0), (whole + n_tokens - 1, 1), (whole + 1, 1)):
-        [ids], n_cut = prompt.around(["court loop court loop"], tokenizer=words, most=most)
+        [ids], [is_cut] = prompt.around(["court loop court loop"], tokenizer=words, most=most)
         assert len(ids) == most
-        assert n_cut == cut
+        assert is_cut is bool(cut)
         assert tuple(ids[: len(prompt.before)]) == prompt.before
         assert tuple(ids[-len(prompt.after) :]) == prompt.after
     with pytest.raises(ModelError, match="leave no room for a text"):

@@ -24,10 +24,9 @@ from uuid import uuid4
 
 from composer.errors import InputError, StoreError
 from composer.fingerprint import sha256, write_json
-from composer.manifest import MANIFEST, Clock, read_manifest, records_of
+from composer.manifest import MANIFEST, Clock, Manifest, read_manifest, records_of
 from composer.remote import Remote, cache_of, is_url
 from composer.spec import canonical, digest, plain
-from composer.types import Manifest
 
 
 @dataclass(frozen=True)

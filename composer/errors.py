@@ -13,12 +13,16 @@ ComposerError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar, Self
+
+from composer.secrets import without_secrets
 
 
 class ComposerError(Exception):
-    """An error that reads as one line.
+    """An error that reads as one line and names no secret (:mod:`composer.secrets`).
 
     Parameters
     ----------
@@ -52,7 +56,7 @@ class ComposerError(Exception):
             parts.append(f"got {self.got}")
         if self.hint:
             parts.append(self.hint)
-        return "; ".join(" ".join(part.split()) for part in parts)
+        return without_secrets("; ".join(" ".join(part.split()) for part in parts))
 
     def within(self, field: str) -> Self:
         """Return the same error with ``field`` put in front of where it happened."""
@@ -90,6 +94,34 @@ class FaultError(ComposerError):
 
 class StoreError(FaultError):
     """An artifact is damaged, or the store cannot be read or written."""
+
+
+@contextmanager
+def unsaid() -> Iterator[None]:
+    """Let no error out that tells a secret, as those of other libraries may, or the errors that it was raised from.
+
+    Raises
+    ------
+    FaultError, RuntimeError
+        In place of an OSError and of any other error that would: what it says with the secret hidden, and no traceback.
+
+    Examples
+    --------
+    >>> with unsaid():
+    ...     raise ValueError("no answer of https://jo:pw@host/v1")  # pragma: allowlist secret
+    Traceback (most recent call last):
+    RuntimeError: ValueError: no answer of https://***@host/v1
+    """
+    try:
+        yield
+    except Exception as error:
+        told = "".join(traceback.format_exception(error))
+        if without_secrets(told) == told:
+            raise
+        if isinstance(error, ComposerError):
+            raise error from None
+        kind = FaultError if isinstance(error, OSError) else RuntimeError
+        raise kind(f"{type(error).__name__}: {without_secrets(str(error))}") from None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

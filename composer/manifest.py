@@ -10,11 +10,57 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from composer.errors import StoreError
+from pydantic import field_validator
+
+from composer.errors import SpecError, StoreError
 from composer.fingerprint import hidden, sha256
-from composer.types import FileRecord, Manifest
+from composer.spec import Spec
 
 MANIFEST = "manifest.json"
+
+
+class FileRecord(Spec):
+    """What a manifest remembers of one file."""
+
+    sha256: str
+    n_bytes: int
+    rows: int | None = None
+
+
+class Manifest(Spec):
+    """The record that makes a folder an artifact; ``made`` (time, machine, seconds) never enters a key.
+
+    Stores are copied and shared, so its files lie in that folder and nowhere else, whoever wrote it.
+    """
+
+    kind: str
+    key: str
+    version: int
+    spec: dict[str, Any]
+    inputs: dict[str, Any]
+    files: dict[str, FileRecord]
+    stats: dict[str, Any]
+    made: dict[str, Any]
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
+        for name in files:
+            if not is_inside(name):
+                raise SpecError("a file outside its artifact", got=name)
+        return files
+
+
+def is_inside(name: str) -> bool:
+    """Return whether a relative name stays in the folder it starts from, on every system.
+
+    Examples
+    --------
+    >>> is_inside("model/config.json"), is_inside("../key"), is_inside("/etc/passwd"), is_inside("C:\\\\key")
+    (True, False, False, False)
+    """
+    parts = name.split("/")
+    return not (any(sign in name for sign in "\\:\0") or any(part in ("", ".", "..") for part in parts))
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -27,23 +73,28 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        return parsed(path.read_bytes(), where=str(path))
+        return parsed(path.read_bytes(), folder.parent.name, folder.name, where=str(path))
     except OSError as error:
         raise StoreError(f"damaged manifest: {error}", where=str(path), hint="remove the folder and run again") from error
 
 
-def parsed(text: bytes, *, where: str) -> Manifest:
-    """Return the manifest that a text is.
+def parsed(text: bytes, kind: str, key: str, *, where: str) -> Manifest:
+    """Return the manifest that a text is, of the artifact ``kind/key``.
 
     Raises
     ------
     StoreError
-        Where it is none.
+        Where it is none, or that of another artifact: it says where files go.
     """
+    hint = "remove the folder and run again"
     try:
-        return Manifest(**json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise StoreError(f"damaged manifest: {error}", where=where, hint="remove the folder and run again") from error
+        manifest = Manifest(**json.loads(text))
+    except (ValueError, TypeError, RecursionError, SpecError) as error:
+        raise StoreError(f"damaged manifest: {error}", where=where, hint=hint) from error
+    if (manifest.kind, manifest.key) != (kind, key):
+        got = f"{manifest.kind}/{manifest.key}"
+        raise StoreError("the manifest of another artifact", where=where, expected=f"{kind}/{key}", got=got, hint=hint)
+    return manifest
 
 
 def records_of(folder: Path) -> dict[str, FileRecord]:

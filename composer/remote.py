@@ -18,14 +18,13 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from composer.errors import SpecError, StoreError
 from composer.fingerprint import write_json
-from composer.manifest import MANIFEST, parsed
+from composer.manifest import MANIFEST, Manifest, parsed
 from composer.progress import bar
+from composer.secrets import without_secrets
 from composer.spec import digest, plain
-from composer.types import Manifest
 
 DIRECTORIES = {"file", "memory", "sftp", "smb", "hdfs", "webhdfs"}  # elsewhere a makedirs would make a missing bucket
 BLOCK = 8 << 20  # bytes
@@ -56,7 +55,7 @@ class Remote:
     Raises
     ------
     SpecError
-        For a URL that bears a password, which logs and manifests would show.
+        For a URL that bears a name, a password or a query, which logs and manifests would show.
 
     Examples
     --------
@@ -66,7 +65,7 @@ class Remote:
     """
 
     def __init__(self, url: str) -> None:
-        if "@" in urlsplit(url).netloc:
+        if "?" in url or without_secrets(url) != url:
             raise SpecError("a URL with a name or password in it", where="store", expected="credentials in the environment")
         self.url = url.rstrip("/")
 
@@ -89,7 +88,7 @@ class Remote:
                 text = system.cat_file(f"{base}/{kind}/{key}/{MANIFEST}")
             except FileNotFoundError:
                 return None
-        return parsed(text, where=f"{self.url}/{kind}/{key}")
+        return parsed(text, kind, key, where=f"{self.url}/{kind}/{key}")
 
     def every(self, kind: str | None = None) -> list[tuple[str, str]]:
         """Return kind and key of all complete artifacts."""
@@ -127,7 +126,7 @@ class Remote:
         shutil.rmtree(folder, ignore_errors=True)
         with bar(label, total=sum(each.n_bytes for each in manifest.files.values()), unit="B") as shown:
             for name in manifest.files:
-                path = _within(folder, name)
+                path = folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("wb") as file:
 
@@ -174,17 +173,3 @@ class Remote:
             what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             hint = "check the URL, the credentials in the environment and the connection, and run again"
             raise StoreError(f"the store does not answer: {what}", where=self.url, hint=hint) from error
-
-
-def _within(folder: Path, name: str) -> Path:
-    """Return the path of a file in a folder.
-
-    Raises
-    ------
-    StoreError
-        Where the name leads out of it.
-    """
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise StoreError("a file outside its artifact", where=str(folder), got=name, hint="the manifest was changed by hand")
-    return path

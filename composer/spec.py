@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from composer.errors import SpecError, nearest
+from composer.secrets import without_secrets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,6 +114,32 @@ def _spec_error(cls: type[Spec], error: ValidationError) -> SpecError:
         return SpecError(f"missing field of {cls.__name__}", where=where, hint=f"set {where} in the recipe")
     message = first["msg"].removeprefix("Value error, ")
     return SpecError(message[:1].lower() + message[1:], where=where, got=repr(first["input"])[:120])
+
+
+def refuse_secrets(value: Any, *, where: str = "") -> None:
+    """Refuse plain values that hold a secret (:mod:`composer.secrets`), which keys, cards, logs and pages would show.
+
+    Raises
+    ------
+    SpecError
+        With the place of the secret and not the secret.
+
+    Examples
+    --------
+    >>> refuse_secrets({"sources": [{"path": "https://jo:pw@host/rows.jsonl"}]})  # pragma: allowlist secret
+    Traceback (most recent call last):
+    composer.errors.SpecError: sources.0.path: a secret; expected none in a recipe or URL; ...
+    """
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            refuse_secrets(str(name), where=where)
+            refuse_secrets(item, where=f"{where}.{name}" if where else str(name))
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            refuse_secrets(item, where=f"{where}.{i}" if where else str(i))
+    elif isinstance(value, str) and without_secrets(value) != value:
+        hint = "put it into the environment: HF_TOKEN, AWS_SECRET_ACCESS_KEY, or the variable that engine.api_key_env names"
+        raise SpecError("a secret", where=where, expected="none in a recipe or URL", hint=hint)
 
 
 def outside_identity(default: Any, **rules: Any) -> Any:

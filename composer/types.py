@@ -201,27 +201,6 @@ class Budget(Spec):
     max_repeats: int = Field(default=1, ge=1)
 
 
-class FileRecord(Spec):
-    """What a manifest remembers of one file."""
-
-    sha256: str
-    n_bytes: int
-    rows: int | None = None
-
-
-class Manifest(Spec):
-    """The record that makes a folder an artifact; ``made`` (time, machine, seconds) never enters a key."""
-
-    kind: str
-    key: str
-    version: int
-    spec: dict[str, Any]
-    inputs: dict[str, Any]
-    files: dict[str, FileRecord]
-    stats: dict[str, Any]
-    made: dict[str, Any]
-
-
 @dataclass(frozen=True, kw_only=True)
 class ModelRef:
     """Where a model lies at run time: a folder or Hub id, and for peft adapters the folder that goes on top of it."""

@@ -17,6 +17,8 @@ from typing import Annotated
 import typer
 
 from composer.errors import ComposerError
+from composer.printable import printable
+from composer.secrets import without_secrets
 from flows import generation, look, prove, scheduling
 from flows.command import (
     STAGE_COMMANDS,
@@ -160,7 +162,8 @@ def invoke(arguments: list[str]) -> int:
     except typer.TyperException as error:
         return _fail("UsageError", error.format_message(), 2)
     except Exception as error:
-        return _fail("Fault", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}; see --debug", 3)
+        told = without_secrets(" ".join(str(error).split()))[:300]
+        return _fail("Fault", f"{type(error).__name__}: {told}; see --debug", 3)
     if code == KEYBOARD_INTERRUPT:
         return _fail("Interrupted", "stopped; what was complete stays complete, run again to go on", 3)
     return code if isinstance(code, int) else 0
@@ -168,8 +171,8 @@ def invoke(arguments: list[str]) -> int:
 
 def _fail(kind: str, message: str, exit_code: int) -> int:
     if state.debug:
-        traceback.print_exc()
+        sys.stderr.write(printable(without_secrets(traceback.format_exc())))
     if state.json and not state.given:
         sys.stdout.write(json.dumps({"error": {"kind": kind, "message": message, "exit_code": exit_code}}) + "\n")
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"error: {printable(message)}\n")
     return exit_code

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from composer.printable import printable
+
 RecipePath = Annotated[str, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value after the recipe, such as law.floor=0.05.")]
 StoreOption = Annotated[
@@ -89,6 +91,7 @@ def give(document: Any, show: Callable[[], None]) -> None:
     """Give a command's result: as JSON, or as a person reads it."""
     state.given = True
     if state.json:
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
+        text = json.dumps(document, ensure_ascii=False, indent=2, default=str)
+        sys.stdout.write(printable(text, how="\\u{:04x}".format) + "\n")
     else:
         show()

@@ -14,6 +14,7 @@ import yaml
 
 from composer.errors import InputError
 from composer.remote import is_url
+from composer.spec import refuse_secrets
 from flows.recipe import Recipe
 
 STORIES = {"train": None, "compose": "export", "probe": "probe"}  # the flows, each with the stage that it stops after
@@ -37,6 +38,7 @@ class Wanted:
     limit: int = 1
 
     def __post_init__(self) -> None:
+        refuse_secrets({"--store": self.store, "overrides": self.overrides, "--name": self.name})
         if self.story not in STORIES:
             raise InputError("no such flow", where="--flow", got=self.story, expected=", ".join(STORIES))
         if self.cron and self.interval:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from composer.errors import FaultError, InputError
+from composer.secrets import without_secrets
 from flows.conduct import Gpu
 from flows.deployment import Wanted
 
@@ -15,7 +16,7 @@ LOOPBACK = "prefect server start --host 127.0.0.1, then PREFECT_API_URL=http://1
 
 
 def server() -> str:
-    """Return the address of the Prefect server that answers.
+    """Return the address of the Prefect server that answers, as it may be shown.
 
     Raises
     ------
@@ -32,7 +33,7 @@ def server() -> str:
         raise InputError("no Prefect server is named", where="PREFECT_API_URL", hint=LOOPBACK)
     if (error := get_client(sync_client=True).api_healthcheck()) is not None:
         raise FaultError(f"the Prefect server does not answer: {error}", where=str(url), hint=LOOPBACK)
-    return str(url)
+    return without_secrets(str(url))
 
 
 def make_limit(gpu: Gpu | None) -> None:

@@ -25,7 +25,7 @@ from composer.replay import REPLAY
 from composer.replay.order import Order, ordered
 from composer.select import SELECTORS
 from composer.similarity import DISTANCES
-from composer.spec import Spec, member, member_of, members_of, outside_identity
+from composer.spec import Spec, member, member_of, members_of, outside_identity, refuse_secrets
 from composer.train import Train
 from composer.types import Budget, LossOn, Source
 from flows.conduct import Conduct
@@ -96,6 +96,7 @@ class Recipe(Spec):
     def _fill(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
+        refuse_secrets(data)
         data = dict(data)
         groups = data.get("sequence") or ()
         data["sequence"] = [[group] if isinstance(group, str) else group for group in groups]

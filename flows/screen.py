@@ -6,9 +6,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
+from typing import Any
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, Group, RenderableType, RenderHook, RenderResult
+from rich.control import Control
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -24,10 +26,37 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from composer.printable import printable
 from composer.progress import Bar
 
-err = Console(stderr=True, highlight=False)
-out = Console(highlight=False)
+
+class _Printable:
+    """What something renders to, without the characters in its texts that a terminal obeys."""
+
+    def __init__(self, inner: RenderableType) -> None:
+        self.inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the segments of what is inside; those of rich itself, such as moves of the cursor, are marked and stay."""
+        for segment in console.render(self.inner, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+class _Texts(RenderHook):
+    """Takes from whatever is printed what a terminal would obey; texts of data sets and models are among it."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Return what is to be rendered."""
+        return [each if isinstance(each, Control) else _Printable(each) for each in renderables]
+
+
+def _console(**where: Any) -> Console:
+    console = Console(highlight=False, **where)
+    console.push_render_hook(_Texts())
+    return console
+
+
+err, out = _console(stderr=True), _console()
 
 
 LONG = 8  # more columns than this make a table too wide for a terminal

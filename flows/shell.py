@@ -9,9 +9,10 @@ import copy
 import logging
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from composer.artifact import Artifact, Store
+from composer.errors import unsaid
 from composer.sweep import sweep
 from flows.pipeline import make_plan
 from flows.plan import Plan, Step
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+NO_PICKLE: Any = {"persist_result": False, "result_serializer": "json"}
+"""How a flow keeps nothing: Prefect would still keep the error of one that failed, and as a pickle."""
 
 
 def _nobody(step: Step, artifact: Artifact, was_there: bool) -> None:
@@ -50,7 +53,7 @@ def carry_out(
             _shorten_the_log()
         return in_flow(plan, store, rebuild=rebuild, told=told)
 
-    return flow(name=plan.recipe.name, persist_result=False, validate_parameters=False)(story)()
+    return flow(name=plan.recipe.name, validate_parameters=False, **NO_PICKLE)(story)()
 
 
 def in_flow(plan: Plan, store: Store, *, rebuild: bool = False, told: Told = _nobody) -> dict[str, Artifact]:
@@ -71,6 +74,7 @@ def in_flow(plan: Plan, store: Store, *, rebuild: bool = False, told: Told = _no
         return Walk(plan, store, heard, wrap, rebuild=rebuild, workers=runner.workers, spreader=spreader).carry_out()
 
 
+@unsaid()
 def carry_out_recipe(recipe: Recipe, *, store: str | None, until: str | None) -> dict[str, str]:
     """Carry out a recipe, or the part of it that one command needs, inside a running flow; return ``{label: kind/key}``.
 
@@ -89,7 +93,7 @@ def as_flow(name: str) -> Callable[[Callable[P, R]], Flow[P, R]]:
     prepare_prefect()
     from prefect import flow
 
-    return flow(name=name, persist_result=False)
+    return flow(name=name, **NO_PICKLE)
 
 
 def prepare_prefect() -> None:

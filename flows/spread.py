@@ -18,7 +18,7 @@ from threading import Lock, current_thread, main_thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from composer.artifact import Artifact, Store
-from composer.errors import StoreError
+from composer.errors import StoreError, unsaid
 from composer.progress import bar
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ LIBRARIES = {
 }  # fmt: skip
 
 
+@unsaid()
 def redeem(ticket: Ticket) -> None:
     """Make the shards of a ticket.
 

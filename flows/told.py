@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from composer.artifact import Artifact, Store
+from composer.printable import printable
 from flows.plan import Plan, Step
 
 UNITS = ("rows", "tokens", "loss_tokens")
@@ -198,7 +199,7 @@ def escape(text: str) -> str:
     >>> escape("<b>a|b</b> _c_")
     '&#60;b&#62;a&#124;b&#60;/b&#62; &#95;c&#95;'
     """
-    return "".join(f"&#{ord(c)};" if c in _SPECIAL else c for c in " ".join(text.split()))
+    return "".join(f"&#{ord(c)};" if c in _SPECIAL else c for c in printable(" ".join(text.split())))
 
 
 _SPECIAL = frozenset("\\`*_{}[]<>()#+!|&~$:@")  # colons and at signs would make links of addresses

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from composer.artifact import Artifact, Store
+from composer.errors import unsaid
 from composer.progress import say
 from flows.plan import Plan, Step
 from flows.spread import Spreader, import_libraries
@@ -101,7 +102,8 @@ class Walk:
             say(f"{step.label} ...")
 
         def perform(**inputs: Any) -> Artifact:
-            return step.perform(self.store, inputs, rebuild=self.rebuild, spreader=self.spreader)
+            with unsaid():
+                return step.perform(self.store, inputs, rebuild=self.rebuild, spreader=self.spreader)
 
         return self.wrap(step, perform, was_there)(**inputs), was_there
 

@@ -1,4 +1,8 @@
-"""YAML as recipes are written in it, and ``key=value`` overrides of what it says."""
+"""YAML as recipes are written in it, and ``key=value`` overrides of what it says.
+
+Only plain values come out of it, never objects, and as many as were written: an alias may repeat what stands above it, but
+not so often that a few lines become millions of values.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,18 @@ import yaml
 
 from composer.errors import InputError, SpecError
 
+MOST_VALUES = 100_000
+"""Values that a text may have, aliases followed."""
+
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, where YAML would keep the last in silence."""
+    """A safe loader that refuses a key given twice, where YAML would keep the last in silence, and aliases that swell."""
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None and _n_values(node, {}) > MOST_VALUES:
+            raise yaml.constructor.ConstructorError(None, None, f"more than {MOST_VALUES:,} values", node.start_mark)
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: list[Any] = []  # a key may be unhashable, which the loader below names
@@ -22,14 +35,37 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def parse(text: str) -> dict[str, Any]:
-    """Parse YAML safely into a mapping, or say in which line it is broken."""
+def _n_values(node: yaml.Node, seen: dict[int, int]) -> int:
+    """Return how many values a node stands for; what an alias repeats counts each time, and what holds itself is endless."""
+    if id(node) not in seen:
+        seen[id(node)] = MOST_VALUES + 1  # until it is counted: an alias inside would find this
+        inner = [] if isinstance(node, yaml.ScalarNode) else node.value
+        parts = [part for each in inner for part in (each if isinstance(each, tuple) else (each,))]
+        seen[id(node)] = 1 + sum(_n_values(part, seen) for part in parts)
+    return seen[id(node)]
+
+
+def _read(text: str) -> Any:
+    """Return what YAML says in plain values.
+
+    Raises
+    ------
+    SpecError
+        With the line, where it is broken.
+    """
     try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}" if mark else "somewhere"
         raise SpecError(f"broken YAML: {getattr(error, 'problem', None) or 'not YAML'}", where=line) from None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:  # such as a date that is none
+        raise SpecError(f"broken YAML: {str(error)[:100] or type(error).__name__}", where="somewhere") from None
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Parse YAML safely into a mapping, or say in which line it is broken."""
+    data = _read(text)
     if not isinstance(data, dict):
         raise SpecError("not a recipe", expected="a mapping with name, base_model, sources ...", got=type(data).__name__)
     return data
@@ -47,8 +83,8 @@ def override_with(data: dict[str, Any], override: str) -> dict[str, Any]:
     if not sign or not key:
         raise InputError("not an override", got=override, expected="key=value, such as law.floor=0.05")
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
+        parsed = _read(value)
+    except SpecError:
         raise InputError("the value of an override is not YAML", where=key, got=value) from None
     out: Any = _set(data, key.split("."), parsed, key)
     return dict(out)

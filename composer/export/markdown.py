@@ -10,6 +10,8 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
+from composer.printable import printable
+
 WIDTH = 120
 """Characters of a cell; longer text is cut and ends in an ellipsis."""
 
@@ -37,7 +39,7 @@ def cell(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4f}"
-    text = " ".join(without_paths(str(value)).split())
+    text = printable(" ".join(without_paths(str(value)).split()))
     text = text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
     return _MARKUP.sub(r"\\\1", html.escape(text, quote=False))
 

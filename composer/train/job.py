@@ -33,7 +33,7 @@ from composer.train.steering import Moving
 from composer.train.train import Train, train
 from composer.types import LossOn, ModelRef
 
-ASIDE, JOB, PROGRESS, STATS = ".processes", "job.json", "progress.jsonl", "stats.json"
+ASIDE, JOB, PROGRESS, STATS, GROUP = ".processes", "job.json", "progress.jsonl", "stats.json", "group"
 WATCHED = "--while-stdin-is-open"
 """The flag with which a process ends as soon as whoever started it is gone."""
 
@@ -101,6 +101,8 @@ def main(arguments: Sequence[str]) -> None:
     if WATCHED in arguments:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
+        if WATCHED in arguments:
+            _join(path)
         if rank:
             carry_out(path)
         else:
@@ -114,6 +116,19 @@ def main(arguments: Sequence[str]) -> None:
         os._exit(error.exit_code if isinstance(error, ComposerError) else 1)  # no waiting for processes that wait for this one
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def _join(path: Path) -> None:
+    """Join the other processes of this machine by a file, before a library would do so by a port."""
+    import torch
+
+    on_gpu = Job(**json.loads(path.read_text(encoding="utf-8"))).spec.device != "cpu" and torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group(
+        "nccl" if on_gpu else "gloo", init_method=path.with_name(GROUP).resolve().as_uri(), rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+    )  # fmt: skip
 
 
 def _as_json(error: BaseException) -> dict[str, Any]:

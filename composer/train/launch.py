@@ -1,6 +1,8 @@
 """The parent's side of a training with several processes: start them, hear them, end them whatever happens.
 
 Nothing is left running: the processes end when their standard input does, which the parent holds open for as long as it lives.
+They find each other by files beside the job: the stores that torchrun would open listen on every network of the machine, and
+what its own processes read from one they unpickle.
 """
 
 from __future__ import annotations
@@ -28,14 +30,14 @@ from composer.errors import (
     StoreError,
 )
 from composer.progress import Bar, bar, say
-from composer.train.job import PROGRESS, STATS, WATCHED, Job
+from composer.train.job import GROUP, PROGRESS, STATS, WATCHED, Job
 
 LOOK_S = 0.1
 """How often the parent looks what the processes say."""
 PATIENCE_S = 10.0
 """How long they may take to end when they are told to."""
 KINDS = {kind.__name__: kind for kind in (CheckError, FaultError, InputError, ModelError, SourceError, SpecError, StoreError)}
-LOGS, LAUNCHER = "logs", "launcher.log"
+LOGS, LAUNCHER, MEETING = "logs", "launcher.log", "meeting"
 
 
 def carry_out(path: Path) -> dict[str, Any]:
@@ -82,12 +84,15 @@ def _check_devices(job: Job) -> None:
 
 @contextmanager
 def _processes(path: Path, *, job: Job) -> Iterator[subprocess.Popen[bytes]]:
+    meeting = path.with_name(MEETING)
+    _forget_each_other(path)
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
+        sys.executable, "-m", "torch.distributed.run", "--local-addr", "127.0.0.1",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", str(meeting), "--rdzv-conf", "store_type=file", "--rdzv-id", path.stem,
         "--nproc-per-node", str(job.spec.processes),
         "--log-dir", str(path.parent / LOGS), "--redirects", "3", "-m", "composer.train.job", str(path), WATCHED,
     ]  # fmt: skip
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     if sys.platform == "linux":
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
     with (path.parent / LAUNCHER).open("wb") as log:
@@ -107,6 +112,13 @@ def _processes(path: Path, *, job: Job) -> Iterator[subprocess.Popen[bytes]]:
             with suppress(ProcessLookupError):
                 os.killpg(running.pid, signal.SIGKILL)
             running.wait()
+        _forget_each_other(path)
+
+
+def _forget_each_other(path: Path) -> None:
+    """Remove the files by which the processes of a job, perhaps one that was killed, have found each other."""
+    for name in (MEETING, GROUP):
+        path.with_name(name).unlink(missing_ok=True)
 
 
 class _Heard:

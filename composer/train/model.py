@@ -9,13 +9,14 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from composer.encode import load_tokenizer
 from composer.errors import ModelError
 from composer.fingerprint import write_json
+from composer.manifest import is_inside
 from composer.types import ModelRef
 
 WHERE = "base_model.path"
@@ -140,16 +141,26 @@ def check(path: str) -> None:
     Raises
     ------
     ModelError
-        Where there is no such folder, or no config.json in it.
+        Where there is no such folder, no config.json in it, or an index of weights that lie outside it.
     """
     folder = Path(path)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError("no model in the folder", where=WHERE, expected="config.json and safetensors", got=path)
+        _check_shards(folder)
     elif folder.exists():
         raise ModelError("a file, not a model folder", where=WHERE, expected="a folder with config.json", got=path)
     elif path.startswith(("/", ".", "~")) or path.count("/") > 1:
         raise ModelError("no such folder", where=WHERE, expected="a model folder or a Hub id org/name", got=path)
+
+
+def _check_shards(folder: Path) -> None:
+    """Refuse an index that would have weights read from elsewhere; one that is none is told of when it is used."""
+    for index in folder.glob("*.index.json"):
+        with suppress(ValueError, TypeError, KeyError, AttributeError):
+            for name in map(str, json.loads(index.read_bytes())["weight_map"].values()):
+                if not is_inside(name):
+                    raise ModelError("weights outside the model's folder", where=WHERE, got=name, hint=f"see {index.name}")
 
 
 def with_adapter(network: Any, folder: Path, *, trainable: bool = False) -> Any:

@@ -83,6 +83,9 @@ def _load(ref: ModelRef, *, dtype: str) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    from composer.train.model import applied, check
+
+    check(ref.path)
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             ref.path, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
@@ -96,8 +99,6 @@ def _load(ref: ModelRef, *, dtype: str) -> Any:
         )
     if ref.adapter is None:
         return model
-    from composer.train.model import applied
-
     return applied(model, Path(ref.adapter))
 
 

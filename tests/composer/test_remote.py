@@ -148,23 +148,43 @@ def test_writers_of_one_key_never_tear_it(machines: tuple[Machine, Machine]) -> 
     assert remote.damaged(there) == []
 
 
-def test_a_manifest_cannot_lead_out_of_its_folder(machines: tuple[Machine, Machine]) -> None:
-    here, there = machines
+OUTSIDE = ("../../../out.txt", "/out.txt", "model/../../out.txt", "..\\out.txt", "C:out.txt", "a//b", ".", "out\0.txt", "")
+CHANGED: list[dict[str, Any]] = [
+    *({"files": {name: {"sha256": "0", "n_bytes": 0}}} for name in OUTSIDE), {"kind": "../out"}, {"kind": "other"},
+    {"key": "../../out"}, {"key": "0" * 16},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_manifest_cannot_lead_out_of_its_folder(
+    change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither that of a shared store, when it is fetched or listed, nor one that was copied into a folder."""
+    here, there = (Machine((tmp_path / "far").as_uri(), tmp_path / name, monkeypatch) for name in ("a", "b"))
     made = here.make("one", n=1)
-    remote = here.store.remote
-    assert remote is not None
-    system, base = remote._opened
-    bad = made.manifest.model_dump(mode="json")
-    bad["files"] = {"../../../out.txt": bad["files"]["empty.txt"]}
-    system.pipe_file(f"{base}/note/{made.key}/manifest.json", json.dumps(bad).encode())
-    with pytest.raises(StoreError, match=r"a file outside its artifact; got \.\./\.\./\.\./out\.txt"):
-        there.store.find("note", made.key)
+    bad = json.dumps(made.manifest.model_dump(mode="json") | change)
+    (tmp_path / f"far/note/{made.key}/manifest.json").write_text(bad)
+    before = {path for path in tmp_path.rglob("*") if (tmp_path / "b") not in path.parents}
+    for ask in (lambda: there.store.find("note", made.key), there.store.all):
+        with pytest.raises(StoreError, match=r"a file outside its artifact|the manifest of another artifact"):
+            ask()
+    copied = Store(tmp_path / "copied")
+    (copied.root / "note" / made.key).mkdir(parents=True)
+    (copied.root / "note" / made.key / "manifest.json").write_text(bad)
+    for ask in (copied.all, lambda: copied.verify(Artifact("note", made.key, copied.root / "note" / made.key))):
+        with pytest.raises(StoreError, match=r"a file outside its artifact|the manifest of another artifact"):
+            ask()
+    after = {path for path in tmp_path.rglob("*") if not {tmp_path / "b", tmp_path / "copied"} & {path, *path.parents}}
+    assert after == before - {tmp_path / "b"}
+    assert not [path for path in (tmp_path / "b").rglob("*") if path.name.startswith("out")]
 
 
 def test_bad_urls_say_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SFT_COMPOSER_CACHE", str(tmp_path))
-    with pytest.raises(SpecError, match="expected credentials in the environment"):
-        Store("s3://name:secret@bucket/store")  # pragma: allowlist secret
+    named = "s3://name:secret@bucket/store"  # pragma: allowlist secret
+    for odd in (named, named.replace("secret", "a/b"), f"simplecache::{named}", "s3://bucket?key=s"):
+        with pytest.raises(SpecError, match="expected credentials in the environment"):
+            Store(odd)
     with pytest.raises(StoreError, match=r"cannot open: .*nowhere"):
         Store("nowhere://bucket/store").has("note", "0" * 16)
 

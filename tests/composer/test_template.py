@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given, settings
 
 from composer.conversation import Whole
+from composer.errors import SourceError
 from composer.template import ChatTemplate
 from tests.composer.chats import CHAT, GEMMA, LLAMA2, QWEN3, STRIPPING, said, talks, tokenizer
 
@@ -35,3 +38,33 @@ def test_one_rendering_says_what_many_say(name: str, talk: list[tuple[str, str]]
 )  # fmt: skip
 def test_a_template_that_looks_about_is_rendered_for_every_answer(template: str) -> None:
     assert ChatTemplate(tokenizer(template))._opening is None
+
+
+REACHING = (
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ messages.__class__.__base__ }}",
+    "{{ raise_exception.__globals__ }}",
+    "{{ cycler.__init__.__globals__.os.popen('touch ran').read() }}",
+    "{{ self.__init__.__globals__ }}",
+    "{{ messages | map(attribute='__class__') | list }}",
+    "{{ ('{0.__class__.__init__.__globals__}').format(messages) }}",
+    "{{ messages.append(1) }}",
+    "{{ messages[0].update({'content': 'other'}) }}",
+    "{% include '/etc/passwd' %}",
+    "{% import '/etc/passwd' as p %}{{ p }}",
+    "{% for i in range(999999999) %}x{% endfor %}",
+    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+)
+
+
+@pytest.mark.parametrize("template", REACHING)
+@pytest.mark.parametrize("tools", [None, [{"type": "function", "function": {"name": "f"}}]])
+def test_a_template_reaches_nothing_but_what_it_is_given(template: str, tools: list[dict[str, object]] | None) -> None:
+    """It runs in the sandbox, in our own rendering and, where there are tools, in the tokenizer's."""
+    talk = said(("user", "ask"), ("assistant", "answer"))
+    whole = "{% for m in messages %}{{ m.content }}{% endfor %}" + template
+    told = []
+    with suppress(SourceError):
+        told.append(ChatTemplate(tokenizer(whole)).text(Whole(talk, tools)))
+    assert not any(word in text for text in told for word in ("class", "<", "root"))
+    assert [turn["content"] for turn in talk] == ["ask", "answer"]

@@ -76,11 +76,11 @@ class World:
         """Start a worker."""
         return self.start("-m", "prefect", "worker", "start", "--pool", POOL, name="worker")
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run Python to its end."""
+    def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        """Run Python to its end, perhaps with changes of the environment."""
         command = [sys.executable, *arguments]
         return subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=300, check=False
+            command, cwd=self.folder, env=self.environment | changes, capture_output=True, text=True, timeout=300, check=False
         )
 
     def compose(self, *arguments: str) -> str:

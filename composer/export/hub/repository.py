@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from composer.errors import ComposerError, FaultError, InputError
+from composer.secrets import without_secrets
 
 AGAIN = "what was sent stays; run the same again, and only what is missing is sent"
 LOGIN = "set HF_TOKEN, or run hf auth login, with a token that may write"
@@ -151,13 +152,5 @@ def clean(error: BaseException) -> str:
 
 
 def cleaned(text: str) -> str:
-    """Return a text without a token and without what follows a web address's question mark."""
-    from huggingface_hub import get_token
-
-    try:
-        token = get_token()
-    except Exception:  # what cannot be had cannot be shown
-        token = None
-    if token:
-        text = text.replace(token, "***")
-    return _QUERY.sub(r"\1", re.sub(r"\bhf_\w{6,}", "***", text))
+    """Return a text without a secret and without what follows a web address's question mark."""
+    return _QUERY.sub(r"\1", without_secrets(text))

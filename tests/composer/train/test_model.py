@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import pickle
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
+from composer.encode import load_tokenizer
 from composer.errors import ModelError
 from composer.train.adapters.lora import Lora
 from composer.train.model import fingerprint, load
 from composer.types import ModelRef
+from probes.engines.hf import Hf
 
 
 def test_a_model_comes_in_float32_with_its_tokenizer(base: ModelRef) -> None:
@@ -69,6 +74,67 @@ def test_pickled_weights_are_refused(base: ModelRef, tmp_path: Path) -> None:
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"no model: .*safetensors"):
         load(ModelRef(path=str(tmp_path)), device="cpu")
+
+
+RAN = "planted code ran"
+
+
+class Payload:
+    """Unpickled, it says so."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, (f"raise SystemExit({RAN!r})",)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors", "model.pt", "adapter"])
+def test_a_pickle_is_not_opened_under_any_name(name: str, base: ModelRef, tmp_path: Path) -> None:
+    """A pickle that would run code takes the place of the weights, and of an adapter's."""
+    pickled = pickle.dumps(Payload())
+    with pytest.raises(SystemExit, match=RAN):
+        pickle.loads(pickled)  # noqa: S301 - it is the planted one
+    for file in Path(base.path).iterdir():
+        if file.suffix != ".safetensors" or name == "adapter":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    ref = ModelRef(path=str(tmp_path))
+    if name == "adapter":
+        (tmp_path / "adapter").mkdir()
+        (tmp_path / "adapter/adapter_model.bin").write_bytes(pickled)
+        (tmp_path / "adapter/adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"]}')
+        ref = ModelRef(path=str(tmp_path), adapter=str(tmp_path / "adapter"))
+    else:
+        (tmp_path / name).write_bytes(pickled)
+    with pytest.raises(ModelError, match=r"no model: |no adapter in the folder"):
+        load(ref, device="cpu")
+    if name != "adapter":
+        with pytest.raises(ModelError, match="no model: "), Hf().open(ref):
+            pass
+
+
+@pytest.mark.parametrize("name", ["../elsewhere.safetensors", "/elsewhere.safetensors", "a/../../elsewhere.safetensors"])
+def test_an_index_cannot_have_weights_read_from_elsewhere(name: str, base: ModelRef, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in Path(base.path).iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "model.safetensors").rename(tmp_path / "elsewhere.safetensors")
+    with safe_open(tmp_path / "elsewhere.safetensors", "pt") as weights:
+        index = {"metadata": {}, "weight_map": dict.fromkeys(weights.keys(), name)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="weights outside the model's folder; got"):
+        load(ModelRef(path=str(folder)), device="cpu")
+    with pytest.raises(ModelError, match="weights outside the model's folder; got"), Hf().open(ModelRef(path=str(folder))):
+        pass
+
+
+def test_code_that_comes_with_a_tokenizer_is_not_run(base: ModelRef, tmp_path: Path) -> None:
+    for file in Path(base.path).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    own = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    own |= {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["mine.Mine", "mine.Mine"]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(own))
+    (tmp_path / "mine.py").write_text(f"raise SystemExit({RAN!r})")
+    with suppress(ModelError):  # it is refused, or its tokenizer.json is read without the code
+        assert load_tokenizer(tmp_path)("law")["input_ids"]
 
 
 def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from composer.tables import ROUTING, TRACE, read
 from composer.train import Train, calibrate, job
 from composer.train.model import load
 from composer.types import ModelRef
+from tests.sockets import open_to_others
 
 Run = Callable[..., dict[str, Any]]
 
@@ -248,13 +249,17 @@ def test_what_a_process_raises_comes_back(run: Run, base: ModelRef, tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_killed_process_ends_the_others(run: Run, tmp_path: Path) -> None:
+    reached = []
+
     def kill_the_second() -> None:
+        reached.extend(open_to_others(os.getpid()))
         next(each for each in rank_processes() if environment(each)["RANK"] == "1").send_signal(signal.SIGKILL)
 
     expected = "a process was ended in the middle of training; got SIGKILL; if memory ran out"
     with heard(Ears(after=2, act=kill_the_second)), pytest.raises(FaultError, match=expected):
         run(tmp_path, processes=2, batch_size=1, epochs=10)
     assert rank_processes() == []
+    assert reached == []
 
 
 @pytest.mark.slow

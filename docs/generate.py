@@ -1,7 +1,8 @@
 """Write the tables of the documents; with ``--check``, say whether they are up to date.
 
-The README's tables come from the families' dicts, that of the benchmarks from what their scripts measured. A table stands
-between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``.
+The README's tables come from the families' dicts, that of the benchmarks from what their scripts measured; so do the rates that
+estimates are made of (``measured.py``), and with them the tables of the page on scale. A table stands between
+``<!-- begin NAME -->`` and ``<!-- end NAME -->``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import measured
+import yaml
+
 from composer.cluster import CLUSTERERS
 from composer.dedup import DEDUP
 from composer.export import EXPORTERS
@@ -23,6 +27,11 @@ from composer.similarity import DISTANCES
 from composer.train.adapters import ADAPTERS
 from composer.train.reweight import REWEIGHTING
 from flows.command import STAGE_COMMANDS
+from flows.recipe import read_recipe
+from flows.scale import view
+from flows.scale.foresee import foresee
+from flows.scale.rates import FILE as RATES
+from flows.scale.scenario import read_scenario
 from flows.stages import STAGES
 from probes.embed import EMBEDDERS
 from probes.engines import ENGINES
@@ -106,6 +115,32 @@ def policies() -> str:
     return "\n".join(lines)
 
 
+def scale() -> str:
+    """Return the tables of the large scenario."""
+    folder = ROOT / "docs/scale"
+    return view.markdown(foresee(read_recipe(folder / "recipe.yaml"), read_scenario(folder / "cluster.yaml")))
+
+
+def validation() -> str:
+    """Return what was foreseen of a small run, and what it took."""
+    found = json.loads((ROOT / "benchmarks/results/scale.json").read_text(encoding="utf-8"))
+    lines = [
+        "| stage | foreseen, s | measured, s | over it | foreseen, MB | measured, MB | over it |",
+        "| --- | --: | --: | --: | --: | --: | --: |",
+    ]
+    for stage, told in found["costs"].items():
+        if told["measured"]["seconds"] < LEAST:
+            continue
+        cells = []
+        for of, unit in (("seconds", 1), ("bytes", 1e6)):
+            foreseen, real = told["foreseen"][of], told["measured"][of]
+            known = foreseen is not None and real
+            cells += ["-" if value is None else f"{value / unit:.2f}" for value in (foreseen, real)]
+            cells.append(f"{foreseen / real:.2f}" if known and foreseen else "-")
+        lines.append(f"| `{stage}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def filled(text: str, tables: Mapping[str, Callable[[], str]], path: Path) -> str:
     """Return the text with every table written anew."""
     for name, make in tables.items():
@@ -116,22 +151,31 @@ def filled(text: str, tables: Mapping[str, Callable[[], str]], path: Path) -> st
     return text
 
 
+LEAST = 0.05  # seconds of a stage that is shown beside what was foreseen of it
+
+
 DOCUMENTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"families": families, "stages": stages},
     "benchmarks/README.md": {"results": benchmarks, "policies": policies},
+    "docs/scale.md": {"scale": scale, "validation": validation},
 }
 
 
+def write(path: Path, text: str) -> None:
+    """Write a file, or with ``--check`` say that it is out of date."""
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if "--check" not in sys.argv:
+        path.write_text(text, encoding="utf-8")
+    elif before != text:
+        raise SystemExit(f"{path.relative_to(ROOT)}: generated tables are out of date; run make docs")
+
+
 def main() -> None:
-    """Write the tables, or check them."""
+    """Write the rates and then the tables, or check them."""
+    write(RATES, measured.HEAD + yaml.safe_dump(measured.rates(), sort_keys=False, width=1_000))
     for name, tables in DOCUMENTS.items():
         path = ROOT / name
-        before = path.read_text(encoding="utf-8")
-        after = filled(before, tables, path)
-        if "--check" not in sys.argv:
-            path.write_text(after, encoding="utf-8")
-        elif before != after:
-            raise SystemExit(f"{name}: generated tables are out of date; run make docs")
+        write(path, filled(path.read_text(encoding="utf-8"), tables, path))
 
 
 if __name__ == "__main__":

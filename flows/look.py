@@ -52,19 +52,28 @@ def doctor(
 
 
 def estimate(
-    recipe: RecipePath, overrides: Overrides = None, store: StoreOption = None, as_json: JsonOption = False,
-    debug: DebugOption = False,
+    recipe: RecipePath, overrides: Overrides = None,
+    at: Annotated[str | None, typer.Option(help="A scenario: what all stages would cost on its cluster.")] = None,
+    scenario: Annotated[list[str] | None, typer.Option("--set", help="key=value in the scenario, again and again.")] = None,
+    store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
 ) -> None:  # fmt: skip
-    """Say what the recipe's probe will cost on its very engine, after a short calibration, and do nothing of it."""
+    """Say what the recipe's probe will cost on its very engine, after a short calibration, or all of it elsewhere."""
     begin(as_json, debug)
     from flows import spending
     from flows.pipeline import make_plan
     from flows.recipe import read_recipe
 
     read = read_recipe(recipe, overrides or ())
+    if at is not None:
+        from flows.scale import view
+        from flows.scale.foresee import foresee
+        from flows.scale.scenario import read_scenario
+
+        foreseen = foresee(read, read_scenario(at, scenario or ()))
+        return give(foreseen, lambda: view.show(foreseen))
     where = read.store_at(store)
     document = spending.spending(make_plan(read, where), where)
-    give(document, lambda: spending.show(document))
+    return give(document, lambda: spending.show(document))
 
 
 def list_artifacts(

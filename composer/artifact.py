@@ -277,6 +277,9 @@ def flat(prefix: str, value: Any) -> dict[str, Any]:
     return {prefix: canonical(value) if isinstance(value, (list, tuple)) else value}
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
 def _is_of_the_disk(error: Exception) -> bool:
     """Return whether an error is the file system's; libraries below wrap a full disk in errors of their own."""
-    return isinstance(error, OSError) or os.strerror(errno.ENOSPC) in str(error)
+    return isinstance(error, OSError) or any(os.strerror(code) in str(error) for code in _FULL)

@@ -23,6 +23,8 @@ from composer.template import ChatTemplate
 from composer.template import Tokenizer as Tokenizer
 from composer.types import LossOn
 
+TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "chat_template*", "*.model", "*.tiktoken")
+
 Conversation = Whole | Sequence[Message]
 """A conversation whole, or its messages where they are all there is."""
 
@@ -45,6 +47,21 @@ class Encoding:
         return sum(self.trained[1:])
 
 
+def tokenizer_files(folder: Path) -> tuple[Path, ...]:
+    """Return the files of a model folder that make its tokenizer, with its chat template, sorted by path."""
+    return tuple(sorted({file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)}))
+
+
+def no_tokenizer(folder: Path) -> ModelError:
+    """Return the error of a model folder that no tokenizer lies in."""
+    names = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+    hint = "copy the tokenizer's files there from the model that it was made of"
+    expected = "tokenizer.json beside config.json"
+    return ModelError(
+        "no tokenizer in this folder", where="base_model.path", expected=expected, got=f"{folder} with {names}", hint=hint
+    )
+
+
 def load_tokenizer(path: str | Path, *, chat_template: str = "auto") -> Any:
     """Return the tokenizer of a model folder or Hub id.
 
@@ -61,6 +78,8 @@ def load_tokenizer(path: str | Path, *, chat_template: str = "auto") -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError) as error:
+        if Path(path).is_dir() and not tokenizer_files(Path(path)):
+            raise no_tokenizer(Path(path)) from None
         hint = "give a folder with tokenizer.json, or a Hub id that can be reached"
         raise ModelError(
             f"no tokenizer: {str(error).splitlines()[0][:160]}", where="base_model.path", got=str(path), hint=hint

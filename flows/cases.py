@@ -11,6 +11,7 @@ from composer.artifact import Store
 from composer.decontaminate import Decontaminate, EvaluationSet
 from composer.dedup.exact import ExactDedup
 from composer.encode import load_tokenizer
+from composer.errors import SourceError
 from composer.fingerprint import Fingerprints
 from composer.ingest import Files, locate
 from composer.progress import say
@@ -82,7 +83,10 @@ def _named(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _files(path: str) -> Iterator[tuple[str, str]]:
     """Yield the files that a path means, and what to call each: below a folder, the way to it."""
-    place = locate(Source(name="path", path=path, domain="data"))
+    try:
+        place = locate(Source(name="path", path=path, domain="data"))
+    except SourceError as error:
+        raise SourceError(error.what, where="TARGETS", expected=error.expected, got=error.got, hint=error.hint) from None
     if not isinstance(place, Files):
         yield path, path
         return

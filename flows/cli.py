@@ -12,14 +12,14 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from composer.errors import ComposerError
 from composer.printable import printable
 from composer.secrets import without_secrets
-from flows import generation, look, prove, scheduling
+from flows import completion, generation, init, look, prove, scheduling
 from flows.command import (
     STAGE_COMMANDS,
     DebugOption,
@@ -35,6 +35,7 @@ from flows.command import (
     give,
     state,
 )
+from flows.examples import show_in_help
 from flows.merge import merge
 from flows.publish import HubOption, PublicOption, RevisionOption, publication
 from flows.running import carry_out_and_show
@@ -45,6 +46,7 @@ app = typer.Typer(
     name="sft-composer",
     cls=Words,
     help="Measure a base model, mix and replay SFT data, train on it, and see what was kept.",
+    epilog="\b\nBegin with:\n  sft-composer init FOLDER\n  sft-composer COMMAND --help",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -52,7 +54,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(rich_help_panel="Start")
 def run(
     recipe: RecipePath, overrides: Overrides = None, plain: PlainOption = False, dry_run: DryOption = False,
     until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None, rebuild: RebuildOption = False,
@@ -111,8 +113,8 @@ OWN: dict[str, Callable[..., None]] = {"export": _export, "train": _train}
 
 for _name, _summary in STAGE_COMMANDS.items():
     app.command(_name, rich_help_panel="Stages")(OWN.get(_name) or _stage_command(_name, _summary))
-app.command(rich_help_panel="Start")(merge)
-for _family in (generation, look, prove, scheduling):
+app.command(rich_help_panel="Use")(merge)
+for _family in (init, generation, look, prove, scheduling, completion):
     _family.register(app)
 
 
@@ -146,6 +148,9 @@ def demo(
     give(document, lambda: story.show(document))
 
 
+show_in_help(app)
+
+
 def main() -> None:
     """Run the command line; every error is one clear line, a traceback only with ``--debug``."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait busily ruin each other on a shared machine
@@ -156,17 +161,24 @@ def invoke(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     state.json, state.debug, state.given = "--json" in arguments, "--debug" in arguments, False
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name="sft-composer", standalone_mode=False)
     except ComposerError as error:
         return _fail(type(error).__name__, str(error), error.exit_code)
     except typer.TyperException as error:
-        return _fail("UsageError", error.format_message(), 2)
+        return _fail("UsageError", _with_help(error), 2)
     except Exception as error:
         told = without_secrets(" ".join(str(error).split()))[:300]
         return _fail("Fault", f"{type(error).__name__}: {told}; see --debug", 3)
     if code == KEYBOARD_INTERRUPT:
         return _fail("Interrupted", "stopped; what was complete stays complete, run again to go on", 3)
     return code if isinstance(code, int) else 0
+
+
+def _with_help(error: typer.TyperException) -> str:
+    """Return what is wrong with a command line, and which help to read."""
+    context: Any = getattr(error, "ctx", None)
+    message = error.format_message().rstrip(".")
+    return f"{message}; see {context.command_path} --help" if context else message
 
 
 def _fail(kind: str, message: str, exit_code: int) -> int:

@@ -12,9 +12,13 @@ import typer
 from typer.core import TyperGroup
 
 from composer.printable import printable
+from flows.words import override_words
 
 RecipePath = Annotated[str, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
-Overrides = Annotated[list[str] | None, typer.Argument(help="key=value after the recipe, such as law.floor=0.05.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="key=value after the recipe, such as law.floor=0.05.", autocompletion=override_words),
+]
 StoreOption = Annotated[
     str | None, typer.Option("--store", help="Folder of the artifacts (default: the recipe's, or ./store).")
 ]
@@ -29,6 +33,9 @@ Known = Annotated[
 ]
 Mixed = Annotated[str, typer.Argument(help="A mixture, a composition or an export.", show_default=False)]
 
+
+PANELS = ("Start", "Stages", "Use", "Look", "Schedule")
+"""Groups of commands, in the order in which the help shows them."""
 
 # Named here so that --help needs no heavy import; a test compares them with flows.stages.STAGES.
 STAGE_COMMANDS = {
@@ -76,6 +83,14 @@ class Words(TyperGroup):
         """Return the command that the first two words name, or else the first."""
         two = " ".join(args[:2])
         return super().resolve_command(ctx, [two, *args[2:]] if two in self.commands else args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - what is overridden
+        """Write the commands in groups, each with the whole of its one sentence."""
+        for panel in PANELS:
+            with formatter.section(panel):
+                known: dict[str, Any] = dict(self.commands)
+                rows = [(name, each.help) for name, each in known.items() if each.rich_help_panel == panel]
+                formatter.write_dl(rows)
 
 
 def begin(as_json: bool, debug: bool) -> None:

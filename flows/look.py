@@ -84,8 +84,15 @@ def list_artifacts(
     begin(as_json, debug)
     from flows import views
 
-    rows = [views.artifact_row(artifact) for artifact in _store(store).all(kind)]
-    give(rows, lambda: views.show_list(rows))
+    where = _store(store)
+    rows = [views.artifact_row(artifact) for artifact in where.all(kind)]
+    give(rows, lambda: views.show_list(rows) if rows else _nothing(where, kind))
+
+
+def _nothing(where: Any, kind: str | None) -> None:
+    from flows.screen import out
+
+    out.print(f"no {kind or 'artifact'} in {where}; sft-composer run RECIPE makes them", markup=False, soft_wrap=True)
 
 
 def show(

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from composer.artifact import Artifact
+from composer.encode import no_tokenizer, tokenizer_files
 from composer.errors import ModelError
 from composer.fingerprint import Fingerprints
 from composer.spec import OnModel, Spec, digest, outside_identity
 from composer.types import ModelRef
 from flows.recipe import Recipe
 
-TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "chat_template*", "*.model", "*.tiktoken")
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 AnySpec = TypeVar("AnySpec", bound=Spec)
@@ -68,7 +68,8 @@ def pin(recipe: Recipe, prints: Fingerprints) -> tuple[Pinned, Pinned]:
     template, identity = chat_template(recipe, prints)
     folder = recipe.at(model.path)
     if (folder / "config.json").is_file():
-        files = sorted({file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)})
+        if not (files := tokenizer_files(folder)):
+            raise no_tokenizer(folder)
         contents = (prints.of(folder), digest({file.name: prints.of(file) for file in files}, n_bytes=32))
         path, commit = str(folder), None
     else:

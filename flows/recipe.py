@@ -262,7 +262,8 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     file = Path(path)
     if not file.is_file():
-        hint = "see flows/recipes for examples"
+        beside = [each.name for each in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
+        hint = nearest(file.name, beside) if beside else "sft-composer init FOLDER writes one for a folder of data"
         raise SpecError("no such recipe", where="RECIPE", got=str(path), expected="a YAML file", hint=hint)
     try:
         return recipe_of(file.read_text(encoding="utf-8"), overrides, where=str(path))

@@ -72,6 +72,10 @@ def _carried_out(plan: Plan, where: Store, *, plain: bool, rebuild: bool) -> tup
     from flows import views
     from flows.shell import carry_out
 
+    for step in plan:
+        engine = step.values.get("engine")
+        if engine is not None and where.find(step.stage.kind, step.key) is None:
+            engine.check()  # before the steps that come first are done
     steps: list[dict[str, Any]] = []
     artifacts = carry_out(plan, where, plain=plain, rebuild=rebuild, told=views.teller(steps), traces=state.debug)
     keys = {step["key"] for step in steps}

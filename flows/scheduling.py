@@ -99,4 +99,4 @@ def _show(document: dict[str, Any], how: str) -> None:
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     for command in (serve, deploy):
-        app.command(rich_help_panel="Start")(command)
+        app.command(rich_help_panel="Schedule")(command)

@@ -21,7 +21,8 @@ def draft(recipe: Recipe) -> Plan:
         empty, model = Path(folder, "empty.jsonl"), Path(folder, "model")
         empty.touch()
         model.mkdir()
-        (model / "config.json").write_text("{}", encoding="utf-8")
+        for file in ("config.json", "tokenizer.json"):
+            (model / file).write_text("{}", encoding="utf-8")
         data = recipe.model_dump()
         for source in (*data["sources"], *((data["decontaminate"] or {}).get("against") or ())):
             source["path"] = str(empty)

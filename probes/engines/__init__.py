@@ -71,6 +71,15 @@ class Engine(Spec):
     summary: ClassVar[str]
     reference: ClassVar[str]
 
+    def check(self) -> None:
+        """Refuse, before other work is done, what cannot be opened on this machine whatever the model.
+
+        Raises
+        ------
+        ModelError
+            Where what the engine stands on is not installed.
+        """
+
     @abstractmethod
     def open(self, model: ModelRef) -> AbstractContextManager[Session]:
         """Load a model and answer with it until the context ends; its memory is then free again."""

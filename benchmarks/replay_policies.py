@@ -34,6 +34,7 @@ import yaml
 from _harness import QUICK, machine, write_result
 
 from composer.spec import rng
+from composer.trial import paired
 
 ROOT = Path(__file__).parents[1] / "runs" / ("replay-quick" if QUICK else "replay")
 TASKS = ("opposite", "translate", "parity", "first", "last")
@@ -129,21 +130,14 @@ def compared(
     runs: list[dict[str, Any]], name: str, *, of: str, n_comparisons: int, worlds: tuple[int, ...] = WORLDS
 ) -> dict[str, Any]:
     """Return the mean paired difference of a policy from the control, with its intervals."""
-    from scipy.stats import t, ttest_rel
-
     value = {(r["policy"], r["world"], r["seed"]): r[of] for r in runs}
     pairs = [(world, seed) for who, world, seed in value if who == name and world in worlds]
     mine, control = (np.array([value[(who, *pair)] for pair in pairs]) for who in (name, CONTROL))
-    gap = mine - control
-    error = gap.std(ddof=1) / np.sqrt(len(gap))
-    half, wide = (error * t.ppf(1 - 0.05 / 2 / n, len(gap) - 1) for n in (1, n_comparisons))
-    p = float(ttest_rel(mine, control).pvalue) if gap.any() else None
+    found, gap = paired(mine, control, n_comparisons=n_comparisons), mine - control
     per_world = {str(w): float(gap[[k for k, (world, _) in enumerate(pairs) if world == w]].mean()) for w in worlds}
     return {
-        "policy": name, "mean": float(mine.mean()), "sd": float(mine.std(ddof=1)), "difference": float(gap.mean()),
-        "low": float(gap.mean() - half), "high": float(gap.mean() + half), "low_corrected": float(gap.mean() - wide),
-        "high_corrected": float(gap.mean() + wide), "p": p, "per_world": per_world,
-        "pairs": len(gap), "better_in": int((gap > 0).sum()),
+        **found.model_dump(exclude={"n", "larger_in"}), "policy": name, "mean": float(mine.mean()),
+        "sd": float(mine.std(ddof=1)), "per_world": per_world, "pairs": found.n, "better_in": found.larger_in,
     }  # fmt: skip
 
 

@@ -3,9 +3,8 @@
 A dose is the policy's ``per_task``. Every run is the recipe itself, carried out until it says what was forgotten, in the
 recipe's own store, so that what is complete is not done again. A seed is a recipe's seed: which rows are held out and drawn,
 what is replayed, and what is random in training. It is not another base model: a recipe that trains its base does so once,
-with its own seed, and every run starts from that folder. Training one for each seed would cost more than all else, and would
-mix what a base model happens to know with what replay does. A plain run of the same recipe names its base otherwise and so
-shares nothing but the base with these runs.
+with its own seed, and every run starts from it. Training one for each seed would cost more than all else, and would mix what a
+base model happens to know with what replay does.
 
 What does not depend on the dose is done once for each seed. A probe is among it, even where the law needs none: ``probe=null``
 saves its time.
@@ -13,7 +12,6 @@ saves its time.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -91,12 +89,11 @@ def budget(
     begun, recipe = time.time(), read_recipe(path, overrides)
     _check(recipe, accept=accept, doses=doses, n_seeds=n_seeds)
     where = recipe.store_at(store)
-    given = [*overrides, *_same_base(recipe, where)]
     seeds = [recipe.seed + i for i in range(n_seeds)]
     trials = []
     for i, (seed, dose) in enumerate(product(seeds, doses), start=1):
         say(f"run {i} of {len(seeds) * len(doses)}: dose {dose}, seed {seed}")
-        trial = _trial(path, given, dose=dose, seed=seed, store=where)
+        trial = _trial(path, overrides, dose=dose, seed=seed, base_seed=recipe.seed, store=where)
         state = f"{trial.made} steps done" if trial.made else "was there"
         say(f"  forgetting {trial.forgetting:.3f} ({state})")
         trials.append(trial)
@@ -129,24 +126,15 @@ def _check(recipe: Recipe, *, accept: float, doses: Sequence[int], n_seeds: int)
         raise InputError("too few seeds for an interval", where="--seeds", expected="2 or more", got=n_seeds)
 
 
-def _same_base(recipe: Recipe, store: Store) -> list[str]:
-    """Return the override that starts every seed from the one base model which the recipe's own seed makes, if it makes one."""
-    if recipe.base_model.train is None:
-        return []
-    say("the base model, once for every seed")
-    made = carry_out(make_plan(recipe, store).until("base"), store, plain=True)["base"]
-    model = {"path": str((made.path / "model").resolve()), "chat_template": recipe.base_model.chat_template}
-    return [f"base_model={json.dumps(model)}"]
-
-
-def _trial(path: str | Path, given: Sequence[str], *, dose: int, seed: int, store: Store) -> Trial:
+def _trial(path: str | Path, given: Sequence[str], *, dose: int, seed: int, base_seed: int, store: Store) -> Trial:
     recipe = read_recipe(path, [*given, f"replay.per_task={dose}", f"seed={seed}"])
     made: list[str] = []
 
     def told(step: Step, artifact: Artifact, was_there: bool) -> None:  # noqa: ARG001
         made.extend([] if was_there else [step.label])
 
-    artifacts = carry_out(make_plan(recipe, store).until("retain"), store, plain=True, told=told)
+    plan = make_plan(recipe, store, base_seed=base_seed).until("retain")
+    artifacts = carry_out(plan, store, plain=True, told=told)
     [retained] = [each for each in artifacts.values() if each.kind == "retention"]
     schedules = [a for a in artifacts.values() if a.kind == "schedule" and a.manifest.stats["policy"] == recipe.replay.name]
     try:

@@ -50,6 +50,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "probe diff": ("probe diff knowledge knowledge", "probe diff before/knowledge.json knowledge --json"),
     "mix diff": ("mix diff composition composition", "mix diff mixture/0a1b mixture/2c3d --json"),
     "prove": ("prove recipe.yaml", "prove export --target trl"),
+    "trial": (
+        "trial recipe.yaml --arms law=knowledge,inverse --seeds 5 --dry-run",
+        "trial recipe.yaml --arm 'slow law=inverse train.learning_rate=1.0e-4' --measure exact_match --dry-run",
+    ),
     "serve": ("serve recipe.yaml --cron '0 3 * * *' --timezone Europe/Berlin", "serve recipe.yaml --interval 3600"),
     "deploy": ("deploy recipe.yaml --cron '0 3 * * *' --write-only", "deploy recipe.yaml --pool gpu --flow train"),
     "completion": ("completion bash", "completion fish"),

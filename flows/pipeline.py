@@ -21,16 +21,19 @@ from flows.recipe import Recipe
 from flows.sequence import Ground, sequence_story
 
 
-def make_plan(recipe: Recipe, store: Store) -> Plan:
-    """Return the plan of a recipe; sources and models are looked at, nothing is written but their fingerprints."""
+def make_plan(recipe: Recipe, store: Store, *, base_seed: int | None = None) -> Plan:
+    """Return the plan of a recipe; sources and models are looked at, nothing is written but their fingerprints.
+
+    A base model that the recipe trains is trained with ``base_seed``, or with the recipe's own seed.
+    """
     call = Teller()
-    run_story(recipe, call, Fingerprints(store.root))
+    run_story(recipe, call, Fingerprints(store.root), base_seed=base_seed)
     return Plan(recipe, tuple(call.steps))
 
 
-def run_story(recipe: Recipe, call: Call, prints: Fingerprints) -> Step:
+def run_story(recipe: Recipe, call: Call, prints: Fingerprints, *, base_seed: int | None = None) -> Step:
     """Tell the whole story, from the sources to the gathered run."""
-    pooled = pool_story(recipe, call, prints)
+    pooled = pool_story(recipe, call, prints, base_seed=base_seed)
     measured = measure_story(recipe, call, prints, pooled)
     mixture = call(
         "mix", law=recipe.law, domains=recipe.targets, unit=recipe.budget.unit, samples=pooled.samples,
@@ -51,9 +54,9 @@ class Pooled:
     samples: Step
 
 
-def pool_story(recipe: Recipe, call: Call, prints: Fingerprints) -> Pooled:
+def pool_story(recipe: Recipe, call: Call, prints: Fingerprints, *, base_seed: int | None = None) -> Pooled:
     """Tell how sources become samples."""
-    model, tokenizer, made = base_story(recipe, call, prints)
+    model, tokenizer, made = base_story(recipe, call, prints, seed=recipe.seed if base_seed is None else base_seed)
     parts = tuple(ingest_story(recipe, call, prints, source, tokenizer) for source in map(recipe.located, recipe.sources))
     samples = call("pool", parts=parts, holdout=recipe.holdout, seed=recipe.seed, **cleaning(recipe, prints))
     return Pooled(model, made, parts, samples)
@@ -91,7 +94,9 @@ def cleaning(recipe: Recipe, prints: Fingerprints) -> dict[str, Any]:
     return {**rules, "decontaminate": spec, "contents": contents or None}
 
 
-def base_story(recipe: Recipe, call: Call, prints: Fingerprints) -> tuple[dict[str, Any], dict[str, Any], tuple[Step, ...]]:
+def base_story(
+    recipe: Recipe, call: Call, prints: Fingerprints, *, seed: int
+) -> tuple[dict[str, Any], dict[str, Any], tuple[Step, ...]]:
     """Return what names the model, what names its tokenizer, and the step that makes the model where the recipe trains one."""
     model = recipe.base_model
     if model.train is None:
@@ -99,7 +104,7 @@ def base_story(recipe: Recipe, call: Call, prints: Fingerprints) -> tuple[dict[s
         return {"model": weights}, {"model": tokenizer}, ()
     corpora = {d: c.model_copy(update={"path": str(recipe.at(c.path))}) for d, c in model.corpora.items()}
     contents = {domain: _content(Path(corpus.path), domain, prints) for domain, corpus in corpora.items()}
-    made = call("base", spec=model.train, corpora=corpora, contents=contents, seed=recipe.seed)
+    made = call("base", spec=model.train, corpora=corpora, contents=contents, seed=seed)
     template, identity = chat_template(recipe, prints)
     named = {"model": Pinned(path="", content=identity, chat_template=template), "base": made}
     return named, named, (made,)

@@ -15,7 +15,7 @@ from typing import Any
 from composer.artifact import Artifact, Store
 from composer.errors import SpecError
 from flows.recipe import Recipe
-from flows.spread import Spreader
+from flows.spread import Spread, Spreader
 from flows.stages import STAGES, Stage
 
 
@@ -47,26 +47,33 @@ class Step:
         self, store: Store, inputs: Mapping[str, Any], *, rebuild: bool = False, spreader: Spreader | None = None
     ) -> Artifact:
         """Return the step's artifact, built of its inputs' if it is not in the store, its shards by ``spreader``."""
-        given = {**self.values, **inputs, **({"past": self._past(store, rebuild)} if self.stage.reuses else {})}
+        spread = None if spreader is None else lambda folder: spreader.of(self, store, folder, inputs)
+        return perform(self.stage, self.values, inputs, store, rebuild=rebuild, spread=spread)
 
-        def build(folder: Path) -> Mapping[str, Any]:
-            if spreader is not None and self.stage.shards is not None:
-                given["spread"] = spreader.of(self, store, folder, inputs)
-            return self.stage.build(folder, **given)
 
-        return store.make(
-            self.stage.kind,
-            version=self.stage.version,
-            spec=self.values,
-            inputs=self.input_keys,
-            build=build,
-            rebuild=rebuild,
-        )
+def perform(
+    stage: Stage, values: Mapping[str, Any], inputs: Mapping[str, Any], store: Store, *, rebuild: bool = False,
+    spread: Callable[[Path], Spread] | None = None,
+) -> Artifact:  # fmt: skip
+    """Return the artifact of a stage with these values and inputs, built if it is not in the store.
 
-    def _past(self, store: Store, rebuild: bool) -> tuple[Artifact, ...]:
-        """Return the artifacts of this kind that may know part of the answer; none where it is to be found anew."""
-        same = (each for each in store.all(self.stage.kind) if each.manifest.version == self.stage.version)
-        return () if rebuild else tuple(same)
+    ``spread`` says, of the folder that is built in, who makes the shards of a stage that can be split.
+    """
+    given = {**values, **inputs, **({"past": _past(stage, store, rebuild)} if stage.reuses else {})}
+
+    def build(folder: Path) -> Mapping[str, Any]:
+        if spread is not None and stage.shards is not None:
+            given["spread"] = spread(folder)
+        return stage.build(folder, **given)
+
+    keys = {r: [a.key for a in each] if isinstance(each, tuple) else each.key for r, each in inputs.items()}
+    return store.make(stage.kind, version=stage.version, spec=values, inputs=keys, build=build, rebuild=rebuild)
+
+
+def _past(stage: Stage, store: Store, rebuild: bool) -> tuple[Artifact, ...]:
+    """Return the artifacts of a stage's kind that may know part of the answer; none where it is to be found anew."""
+    same = (each for each in store.all(stage.kind) if each.manifest.version == stage.version)
+    return () if rebuild else tuple(same)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from composer.types import Budget, LossOn, Source
 from flows.conduct import Conduct
 from flows.runners import RUNNERS
 from flows.sections import BaseModel, Coverage, Evaluate, narrowed
+from flows.trials.spec import Trial
 from flows.yaml_text import override_with, parse
 from probes.embed import EMBEDDERS
 from probes.engines import ENGINES
@@ -52,7 +53,7 @@ class Recipe(Spec):
     ``max_dropped`` is the share of a source's rows that may be unusable before the doctor fails. ``license_conflicts: allow``
     lets a mix go to the Hub whose licences ask for what cannot be had together (:mod:`composer.ingest.licences`).
     ``flow`` says how Prefect conducts the run: what is tried again, how long a stage may take, and the GPU's limit.
-    ``runner`` says where the work is done.
+    ``runner`` says where the work is done. ``trial`` names arms to compare (:mod:`flows.trials`).
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -90,6 +91,7 @@ class Recipe(Spec):
     evaluate: Evaluate = Evaluate()
     flow: Conduct = outside_identity(Conduct())
     runner: member_of(RUNNERS, kind="runner") = outside_identity("thread")  # type: ignore[valid-type]
+    trial: Trial = outside_identity(Trial())
 
     @model_validator(mode="before")
     @classmethod
@@ -260,19 +262,28 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     SpecError
         For a missing file, broken YAML (with its line), an unknown field or a wrong value.
     """
+    return Recipe(**read_fields(path, overrides))
+
+
+def read_fields(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what a recipe's file and its overrides say, as plain values that are not checked yet."""
     file = Path(path)
     if not file.is_file():
         beside = [each.name for each in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
         hint = nearest(file.name, beside) if beside else "sft-composer init FOLDER writes one for a folder of data"
         raise SpecError("no such recipe", where="RECIPE", got=str(path), expected="a YAML file", hint=hint)
     try:
-        return recipe_of(file.read_text(encoding="utf-8"), overrides, where=str(path))
+        return _fields(file.read_text(encoding="utf-8"), overrides, where=str(path))
     except UnicodeDecodeError as error:
         raise SpecError(f"not UTF-8: {error.reason}", where=str(path)) from None
 
 
 def recipe_of(text: str, overrides: Sequence[str] = (), *, where: str = "the recipe's text") -> Recipe:
     """Read a recipe's text, as :func:`read_recipe` reads a file; ``where`` names it in an error."""
+    return Recipe(**_fields(text, overrides, where=where))
+
+
+def _fields(text: str, overrides: Sequence[str], *, where: str) -> dict[str, Any]:
     try:
         data = parse(text)
     except SpecError as error:
@@ -280,4 +291,4 @@ def recipe_of(text: str, overrides: Sequence[str] = (), *, where: str = "the rec
         raise SpecError(error.what, where=place, expected=error.expected, got=error.got) from None
     for override in overrides:
         data = override_with(data, override)
-    return Recipe(**data)
+    return data

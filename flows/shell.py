@@ -9,15 +9,17 @@ import copy
 import logging
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from composer.artifact import Artifact, Store
 from composer.errors import unsaid
 from composer.sweep import sweep
+from flows.apart import Apart, processes
 from flows.pipeline import make_plan
 from flows.plan import Plan, Step
 from flows.recipe import Recipe
-from flows.walk import Told, Walk
+from flows.walk import Told, Walk, heavy
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -43,8 +45,11 @@ def carry_out(
     """
     if plain:
         own = plan.recipe.runner
-        workers = 1 if own.elsewhere else own.workers
-        return Walk(plan, store, told, lambda _, perform, __: perform, rebuild=rebuild, workers=workers).carry_out()
+        with apart_for(plan, store) as apart:
+            return Walk(
+                plan, store, told, lambda _, perform, __: perform, rebuild=rebuild, workers=1 if own.elsewhere else own.workers,
+                apart=apart,
+            ).carry_out()  # fmt: skip
     prepare_prefect()
     from prefect import flow
 
@@ -70,8 +75,16 @@ def in_flow(plan: Plan, store: Store, *, rebuild: bool = False, told: Told = _no
     def wrap(step: Step, perform: Callable[..., Artifact], was_there: bool) -> Callable[..., Artifact]:
         return as_task(step, perform, conduct, was_there=was_there)
 
-    with watched(plan, store, told) as heard, spreading(runner) as spreader:
-        return Walk(plan, store, heard, wrap, rebuild=rebuild, workers=runner.workers, spreader=spreader).carry_out()
+    with watched(plan, store, told) as heard, spreading(runner) as spreader, apart_for(plan, store) as apart:
+        return Walk(
+            plan, store, heard, wrap, rebuild=rebuild, workers=runner.workers, spreader=spreader, apart=apart
+        ).carry_out()
+
+
+def apart_for(plan: Plan, store: Store) -> AbstractContextManager[Apart | None]:
+    """Return what performs heavy steps in processes of their own, where the recipe's runner has such and there is work."""
+    to_do = any(heavy(step) and not store.has(step.stage.kind, step.key) for step in plan)
+    return processes(plan.recipe.runner.workers) if plan.recipe.runner.apart and to_do else nullcontext()
 
 
 @unsaid()

@@ -94,13 +94,20 @@ def redeem(ticket: Ticket) -> None:
         raise StoreError("a worker does not see the store", where=ticket.folder, hint=hint)
     store, make = Store(ticket.root), STAGES[ticket.stage].shards
     assert make is not None
-    inputs = {role: _found(store, each) for role, each in ticket.inputs.items()}
+    inputs = {role: found_in(store, each) for role, each in ticket.inputs.items()}
     make(Path(ticket.folder), ticket.names, **ticket.values, **inputs)
 
 
-def _found(store: Store, reference: Any) -> Any:
+def found_in(store: Store, reference: Any) -> Any:
+    """Return the artifacts of a kind and a key, or of a list of them, in the store that is seen here.
+
+    Raises
+    ------
+    StoreError
+        Where one is not there.
+    """
     if isinstance(reference, list):
-        return tuple(_found(store, each) for each in reference)
+        return tuple(found_in(store, each) for each in reference)
     kind, key = reference
     if (artifact := store.find(kind, key)) is None:
         raise StoreError("a worker does not find an input", where=f"{kind}/{key}", hint="every worker must see the same store")
@@ -121,7 +128,7 @@ class Spreader:
         """Return how the shards of one step are made."""
         about: dict[str, Any] = {
             "root": str(store.root.absolute()), "stage": step.stage.name, "label": step.label, "folder": str(folder.absolute()),
-            "values": dict(step.values), "inputs": {role: _reference(each) for role, each in inputs.items()},
+            "values": dict(step.values), "inputs": {role: reference(each) for role, each in inputs.items()},
         }  # fmt: skip
 
         def spread(names: Sequence[str]) -> None:
@@ -157,5 +164,6 @@ def parts(names: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
         yield tuple(names[len(names) * i // n : len(names) * (i + 1) // n])
 
 
-def _reference(each: Artifact | Sequence[Artifact]) -> Any:
+def reference(each: Artifact | Sequence[Artifact]) -> Any:
+    """Return the kind and the key of an artifact, or a list of them, to find it by elsewhere."""
     return (each.kind, each.key) if isinstance(each, Artifact) else [(one.kind, one.key) for one in each]

@@ -23,6 +23,7 @@ from flows.inputs import forgetting, light_samples_of, references_of, supply
 from flows.models import Pinned, model_ref, tokenizer_of
 from flows.sections import Corpus
 from flows.spread import Spread
+from flows.trials.stage import trial
 from probes.engines.kept import give, open_kept
 
 Stats = Mapping[str, Any]
@@ -276,5 +277,6 @@ STAGES: dict[str, Stage] = {
         Stage("evaluate", "evaluation", training.evaluate),
         Stage("retain", "retention", training.retain, version=2),
         Stage("report", "run", report),
+        Stage("trial", "trial", trial),
     )
 }

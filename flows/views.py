@@ -15,6 +15,7 @@ from flows.mask_view import mask_view
 from flows.plan import Plan, Step
 from flows.routing_views import routing_view
 from flows.screen import LONG, err, number, out, table
+from flows.trials.view import trial_view
 
 COUNTS = ("rows", "tokens", "loss_tokens")
 
@@ -226,11 +227,8 @@ def _transfer(report: Mapping[str, Any]) -> list[Any]:
         (name, report[name.replace(" ", "_")]["exact_match"], report[name.replace(" ", "_")]["loss_nats"])
         for name in ("backward transfer", "forward transfer")
     ]
-    shown = (
-        [table("What experts reach, exact match", ("domain", "expert"), list(report["experts"].items()))]
-        if report["experts"]
-        else []
-    )
+    experts = list(report["experts"].items())
+    shown = [table("What experts reach, exact match", ("domain", "expert"), experts)] if experts else []
     return [*shown, table("Transfer, mean change over the domains", ("", "exact match", "loss, nats"), rows)]
 
 
@@ -263,6 +261,7 @@ VIEWS: dict[str, Callable[[Artifact], Sequence[Any]]] = {
     "mask": mask_view,
     "model": _model,
     "retention": _retention,
+    "trial": trial_view,
 }
 
 

@@ -1,8 +1,9 @@
 """The walk through a plan: every step when its inputs are done, as many at once as there are workers.
 
 With one worker the steps are done one after the other, in the order of the plan. With more, a step that computes much in this
-process (:data:`HEAVY`) still has no other such step beside it: such steps fill the memory or the GPU, and some set for a while
-how many threads the whole process computes with, on which the last digits of another one may depend.
+process (:func:`heavy`) still has no other such step beside it: such steps fill the memory or the GPU, and some set for a while
+how many threads the whole process computes with, on which the last digits of another one may depend. Where they have processes
+of their own (:mod:`flows.apart`) they stand beside one another.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from composer.artifact import Artifact, Store
 from composer.errors import unsaid
 from composer.progress import say
+from flows.apart import Apart
 from flows.plan import Plan, Step
 from flows.spread import Spreader, import_libraries
 
@@ -23,7 +25,7 @@ Told = Callable[[Step, Artifact, bool], None]
 Perform = Callable[..., Artifact]
 Wrap = Callable[[Step, Perform, bool], Perform]
 
-LIGHT = frozenset({"ingest", "answers", "tag", "score", "mix", "replay", "export", "retain", "report"})
+LIGHT = frozenset({"ingest", "answers", "tag", "score", "mix", "replay", "export", "retain", "report", "trial"})
 """Stages that may be done beside any other."""
 
 
@@ -38,7 +40,8 @@ class Walk:
     """A way through a plan. ``wrap`` makes of a step's performing what is called, and is told whether it is done already.
 
     ``told`` hears of the steps in the order of the plan, whichever is done first. Where a step fails, those that are being done
-    are brought to their end, no other is begun, and the failure that comes first in the plan is raised.
+    are brought to their end, no other is begun, and the failure that comes first in the plan is raised. ``apart``
+    performs heavy steps in other processes.
     """
 
     plan: Plan
@@ -48,6 +51,7 @@ class Walk:
     rebuild: bool = False
     workers: int = 1
     spreader: Spreader | None = None
+    apart: Apart | None = None
     _done: dict[int, tuple[Artifact, bool]] = field(default_factory=dict)
     _n_told: int = 0
 
@@ -87,7 +91,7 @@ class Walk:
         """Return the first step whose inputs are done and for which there is room."""
         if len(running) >= self.workers:
             return None
-        taken = any(heavy(step) for step in running.values())
+        taken = self.apart is None and any(heavy(step) for step in running.values())
         ready = (step for step in left if all(id(need) in self._done for need in step.needs))
         return next((step for step in ready if not (taken and heavy(step))), None)
 
@@ -103,6 +107,8 @@ class Walk:
 
         def perform(**inputs: Any) -> Artifact:
             with unsaid():
+                if self.apart is not None and heavy(step) and not was_there:
+                    return self.apart(step, self.store, inputs, self.rebuild)
                 return step.perform(self.store, inputs, rebuild=self.rebuild, spreader=self.spreader)
 
         return self.wrap(step, perform, was_there)(**inputs), was_there

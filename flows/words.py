@@ -12,7 +12,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "tags": ("keyphrase", "llm"), "probe": ("self_generation", "perplexity", "cloze"), "probe.samples": (),
     "distance": ("wasserstein", "subsampled"),
     "law": ("uniform", "proportional", "temperature", "explicit", "knowledge", "inverse"),
-    "replay": ("none", "random", "stratified", "spread", "distance", "coverage", "interference", "loss"),
+    "replay": ("none", "padding", "random", "stratified", "spread", "distance", "coverage", "interference", "loss"),
     "select": ("uniform", "instruction", "spread", "prototype_data", "prototype_instruction", "diverse", "top"),
     "replay_select": ("uniform", "instruction", "spread", "prototype_data", "prototype_instruction", "diverse", "top"),
     "coverage": (), "cluster": ("kmeans", "density"), "sequence": (),
@@ -24,7 +24,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "license_conflicts": ("stop", "allow"), "train": (), "train.epochs": (), "train.batch_size": (), "train.learning_rate": (),
     "train.adapter": ("full", "lora", "loramoe", "lota", "mola", "osf", "shira"),
     "train.law": ("potential", "expansion", "bandit", "excess", "levels"), "evaluate": (), "flow": (),
-    "runner": ("thread", "ray", "dask"),
+    "runner": ("thread", "process", "ray", "dask"), "trial": (),
 }  # fmt: skip
 
 

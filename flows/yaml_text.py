@@ -79,6 +79,17 @@ def override_with(data: dict[str, Any], override: str) -> dict[str, Any]:
     >>> override_with({"law": {"name": "knowledge"}}, "law.floor=0.1")
     {'law': {'name': 'knowledge', 'floor': 0.1}}
     """
+    return set_at(data, *override_of(override))
+
+
+def override_of(override: str) -> tuple[str, Any]:
+    """Return the key and the value that ``key=value`` gives.
+
+    Examples
+    --------
+    >>> override_of("law={name: knowledge, floor: 0.1}")
+    ('law', {'name': 'knowledge', 'floor': 0.1})
+    """
     key, sign, value = override.partition("=")
     if not sign or not key:
         raise InputError("not an override", got=override, expected="key=value, such as law.floor=0.05")
@@ -86,7 +97,12 @@ def override_with(data: dict[str, Any], override: str) -> dict[str, Any]:
         parsed = _read(value)
     except SpecError:
         raise InputError("the value of an override is not YAML", where=key, got=value) from None
-    out: Any = _set(data, key.split("."), parsed, key)
+    return key, parsed
+
+
+def set_at(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """Return the data with the value of one dotted key set; see :func:`override_with`."""
+    out: Any = _set(data, key.split("."), value, key)
     return dict(out)
 
 

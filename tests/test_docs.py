@@ -70,3 +70,10 @@ def test_the_page_of_schedules_speaks_of_words_that_there_are() -> None:
     conduct, automations = (yaml.safe_load(block) for block in blocks("docs/schedule.md", "yaml"))
     assert Conduct(**conduct["flow"]).of("train").retries == 0
     assert [each["trigger"]["type"] for each in automations["automations"]] == ["event", "event"]
+
+
+def test_the_page_of_trials_speaks_of_words_that_there_are() -> None:
+    from flows.trials.spec import Trial
+
+    [block] = (yaml.safe_load(block) for block in blocks("docs/trials.md", "yaml"))
+    assert set(Trial(**block["trial"]).arms) == {"knowledge", "slow"}

@@ -8,6 +8,7 @@ from composer.replay.distance import DistanceReplay
 from composer.replay.interference import InterferenceReplay
 from composer.replay.loss import LossReplay
 from composer.replay.none import NoReplay
+from composer.replay.padding import Padding
 from composer.replay.random import RandomReplay
 from composer.replay.spread import SpreadReplay
 from composer.replay.stratified import StratifiedReplay
@@ -16,6 +17,7 @@ __all__ = ["REPLAY", "ReplayPolicy"]
 
 REPLAY: dict[str, type[ReplayPolicy]] = {
     "none": NoReplay,
+    "padding": Padding,
     "random": RandomReplay,
     "stratified": StratifiedReplay,
     "spread": SpreadReplay,

@@ -62,6 +62,10 @@ class ReplayPolicy(Spec):
         """Return how the earlier domains share the replay; of any scale, all the same unless a member says otherwise."""
         return np.ones(len(context.earlier))
 
+    def padding(self, context: ReplayContext) -> int:  # noqa: ARG002
+        """Return how much more of the current domains is trained on instead of replay; nothing unless a member says so."""
+        return 0
+
 
 class RiskReplay(ReplayPolicy):
     """A policy that gives more to the domains that are more at risk; a member says by what ``field`` that is told.

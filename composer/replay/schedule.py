@@ -81,7 +81,8 @@ def plan(
             risk=risk[stage] if risk else None,
             forgetting=forgetting[stage] if forgetting else None,
         )
-        phases.append(_phase(context, new=int(new), replayed=policy.amounts(context), mixture=mixture))
+        new_amount = int(new) + policy.padding(context)
+        phases.append(_phase(context, new=new_amount, replayed=policy.amounts(context), mixture=mixture))
     return Schedule(phases=tuple(phases))
 
 

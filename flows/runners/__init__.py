@@ -18,13 +18,15 @@ from composer.spec import Spec
 class Runner(Spec):
     """Where work is done. ``workers`` steps, and as many shards, are worked on at once.
 
-    ``elsewhere`` says that shards go to other processes, which must see the store, the models and the Prefect server.
+    ``elsewhere`` says that shards go to other processes, which must see the store, the models and the Prefect server, and
+    ``apart`` that heavy steps have processes of their own on this machine.
     """
 
     name: str
     summary: ClassVar[str]
     reference: ClassVar[str] = "-"
     elsewhere: ClassVar[bool] = True
+    apart: ClassVar[bool] = False
 
     workers: int = Field(default=2, ge=1, le=10_000)
     address: str | None = None
@@ -46,7 +48,8 @@ def missing(extra: str) -> SpecError:
 
 
 from flows.runners.dask import Dask  # noqa: E402  members build on what stands above
+from flows.runners.process import Process  # noqa: E402
 from flows.runners.ray import Ray  # noqa: E402
 from flows.runners.thread import Thread  # noqa: E402
 
-RUNNERS: dict[str, type[Runner]] = {"thread": Thread, "ray": Ray, "dask": Dask}
+RUNNERS: dict[str, type[Runner]] = {"thread": Thread, "process": Process, "ray": Ray, "dask": Dask}

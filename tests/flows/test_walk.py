@@ -78,6 +78,23 @@ def test_any_number_of_workers_tells_and_leaves_the_same(workers: int, tmp_path:
     assert walk(steps, tmp_path, workers)[0] == [(step.label, True) for step in steps]
 
 
+def test_heavy_steps_that_have_processes_of_their_own_are_done_side_by_side(tmp_path: Path) -> None:
+    works = Works()
+    steps, sent = diamond(works), []
+
+    def apart(step: Step, store: Store, inputs: Mapping[str, Any], rebuild: bool) -> Artifact:
+        sent.append(step.label)
+        return step.perform(store, inputs, rebuild=rebuild)
+
+    for _ in range(2):
+        found = Walk(
+            Plan(RECIPE, tuple(steps)), Store(tmp_path), lambda *_: None, lambda _, perform, __: perform, workers=4, apart=apart
+        ).carry_out()
+    assert all(found[step.label].json("made.json") == step.label for step in steps)
+    assert sorted(sent) == ["embed", "pool", "probe", "train"], "light steps stay, and what is there is not sent again"
+    assert any(len(at_once & {"embed", "probe", "train"}) > 1 for at_once in works.together)
+
+
 def test_a_failure_lets_the_others_end_begins_nothing_and_is_the_first_of_the_plan(tmp_path: Path) -> None:
     works = Works()
     slow = works.step("ingest", "slow", seconds=0.3, fails=True)

@@ -39,7 +39,7 @@ def test_no_runner_bears_on_a_key(world: Path) -> None:
     plain = keys()
     for name in RUNNERS:
         assert keys(f"runner={{name: {name}, workers: 5}}") == plain
-    with pytest.raises(SpecError, match=r"runner\.name: unknown runner 'spark'; known: dask, ray, thread"):
+    with pytest.raises(SpecError, match=r"runner\.name: unknown runner 'spark'; known: dask, process, ray, thread"):
         keys("runner=spark")
 
 

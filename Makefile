@@ -6,7 +6,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install demo test test-marked test-all vllm test-vllm ray test-ray check fix bench docs
+.PHONY: help install demo test test-marked test-all vllm test-vllm ray test-ray check fix bench docs site links
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -16,7 +16,7 @@ install: .venv/.installed  ## make .venv and install the project into it
 .venv/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("error: Python 3.11 or newer is needed; make PYTHON=python3.12 names another")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]"
 	touch $@
 
 demo: install  ## the whole story in the tiny world, under three minutes
@@ -73,3 +73,9 @@ bench: install  ## every benchmark, quickly
 
 docs: install  ## write the generated tables again
 	$(BIN)/python docs/generate.py
+
+site: install docs  ## make the documents into site/, strictly and without the network
+	$(BIN)/python -m sphinx -W --keep-going -c docs -d site/.trees . site
+
+links: install  ## ask the addresses that the documents name whether they are there; needs the network
+	$(BIN)/python -m sphinx -b linkcheck -c docs -d site/.trees . site/links

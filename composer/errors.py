@@ -1,13 +1,15 @@
 """One tree of errors; every message says what, where, what was expected, what came, and the way out.
 
-ComposerError
-├── InputError        the user's input is wrong                         exit code 2
-│   ├── SpecError         a recipe or a config: unknown field, wrong value
-│   ├── SourceError       a data source: missing, unreadable, without rows
-│   └── ModelError        a model or a tokenizer that cannot be used
-├── CheckError        a check that the user asked for did not hold      exit code 1
-└── FaultError        ours or the machine's                             exit code 3
-    └── StoreError        an artifact that is damaged or cannot be written
+The tree::
+
+    ComposerError
+    ├── InputError        the user's input is wrong                         exit code 2
+    │   ├── SpecError         a recipe or a config: unknown field, wrong value
+    │   ├── SourceError       a data source: missing, unreadable, without rows
+    │   └── ModelError        a model or a tokenizer that cannot be used
+    ├── CheckError        a check that the user asked for did not hold      exit code 1
+    └── FaultError        ours or the machine's                             exit code 3
+        └── StoreError        an artifact that is damaged or cannot be written
 """
 
 from __future__ import annotations

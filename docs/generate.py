@@ -1,8 +1,9 @@
-"""Write the tables of the documents; with ``--check``, say whether they are up to date.
+"""Write what is generated of the documents; with ``--check``, say whether it is up to date.
 
-The README's tables come from the families' dicts, that of the benchmarks from what their scripts measured; so do the rates that
-estimates are made of (``measured.py``), and with them the tables of the page on scale. A table stands between
-``<!-- begin NAME -->`` and ``<!-- end NAME -->``.
+The pages of ``docs/reference`` come from the specs and the command line (``reference.py``), the README's table from the
+families' dicts, those of the benchmarks from what their scripts measured; so do the rates that estimates are made of
+(``measured.py``), and with them the tables of the page on scale. A table stands between ``<!-- begin NAME -->`` and
+``<!-- end NAME -->``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import measured
+import reference
 import yaml
+from fields import page
 
 from composer.cluster import CLUSTERERS
 from composer.dedup import DEDUP
@@ -26,13 +29,12 @@ from composer.select import SELECTORS
 from composer.similarity import DISTANCES
 from composer.train.adapters import ADAPTERS
 from composer.train.reweight import REWEIGHTING
-from flows.command import STAGE_COMMANDS
 from flows.recipe import read_recipe
+from flows.runners import RUNNERS
 from flows.scale import view
 from flows.scale.foresee import foresee
 from flows.scale.rates import FILE as RATES
 from flows.scale.scenario import read_scenario
-from flows.stages import STAGES
 from probes.embed import EMBEDDERS
 from probes.engines import ENGINES
 from probes.knowledge import KNOWLEDGE
@@ -55,21 +57,15 @@ FAMILIES: Mapping[str, Mapping[str, Any]] = {
     "train.adapter": ADAPTERS,
     "train.law": REWEIGHTING,
     "exports": EXPORTERS,
+    "runner": RUNNERS,
 }
 
 
-def families() -> str:
-    """Return the table of every family's members."""
-    lines = ["| recipe field | word | what it does | source |", "| --- | --- | --- | --- |"]
+def compact() -> str:
+    """Return the words of every family, a line for each."""
+    lines = ["| recipe field | words |", "| --- | --- |"]
     for field, family in FAMILIES.items():
-        lines += [f"| `{field}` | `{word}` | {member.summary} | {member.reference} |" for word, member in family.items()]
-    return "\n".join(lines)
-
-
-def stages() -> str:
-    """Return the table of the stages."""
-    lines = ["| command | leaves | what it does |", "| --- | --- | --- |"]
-    lines += [f"| `{name}` | `{STAGES[name].kind}` | {summary} |" for name, summary in STAGE_COMMANDS.items()]
+        lines.append(f"| [`{field}`](docs/reference/{page(field)}) | {' '.join(f'`{word}`' for word in family)} |")
     return "\n".join(lines)
 
 
@@ -155,7 +151,7 @@ LEAST = 0.05  # seconds of a stage that is shown beside what was foreseen of it
 
 
 DOCUMENTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
-    "README.md": {"families": families, "stages": stages},
+    "README.md": {"families": compact},
     "benchmarks/README.md": {"results": benchmarks, "policies": policies},
     "docs/scale.md": {"scale": scale, "validation": validation},
 }
@@ -163,19 +159,28 @@ DOCUMENTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
 
 def write(path: Path, text: str) -> None:
     """Write a file, or with ``--check`` say that it is out of date."""
-    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before = path.read_text(encoding="utf-8") if path.is_file() else None
     if "--check" not in sys.argv:
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     elif before != text:
-        raise SystemExit(f"{path.relative_to(ROOT)}: generated tables are out of date; run make docs")
+        raise SystemExit(f"{path.relative_to(ROOT)}: what is generated is out of date; run make docs")
+
+
+def whole() -> dict[str, str]:
+    """Return every document that is generated from its first line to its last, by its path."""
+    made = {"recipe.md": reference.recipe(FAMILIES), "words.md": reference.words(FAMILIES), "commands.md": reference.commands()}
+    made |= {page(name): reference.family(name, FAMILIES) for name in FAMILIES}
+    return {f"docs/reference/{name}": text for name, text in made.items()}
 
 
 def main() -> None:
-    """Write the rates and then the tables, or check them."""
+    """Write the rates, then the tables and pages, or check them."""
     write(RATES, measured.HEAD + yaml.safe_dump(measured.rates(), sort_keys=False, width=1_000))
     for name, tables in DOCUMENTS.items():
-        path = ROOT / name
-        write(path, filled(path.read_text(encoding="utf-8"), tables, path))
+        write(ROOT / name, filled((ROOT / name).read_text(encoding="utf-8"), tables, ROOT / name))
+    for name, text in whole().items():
+        write(ROOT / name, text)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 import composer
-from composer.train import Train
 from flows.recipe import Recipe, read_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -54,14 +53,6 @@ def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
         exec(compile(block, "docs/python.md", "exec"), {})
     assert (tmp_path / "out" / "pool" / "samples.parquet").is_file()
     assert list((tmp_path / "store" / "composition").iterdir())
-
-
-@pytest.mark.parametrize("page", ["training", "adapters_loramoe", "adapters_mola", "adapters_lota", "adapters_peft"])
-def test_settings_of_training_in_the_pages_can_be_read(page: str) -> None:
-    found = [yaml.safe_load(block) for block in blocks(f"docs/{page}.md", "yaml")]
-    assert found
-    for block in found:
-        assert Train(**block["train"])
 
 
 def test_the_page_of_schedules_speaks_of_words_that_there_are() -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from composer.errors import SpecError
 from flows.command import DebugOption, JsonOption, StoreOption, begin, give
-from flows.publish import HubOption, Publication, PublicOption, RevisionOption, publication
+from flows.publish import NAMED, HubOption, Publication, PublicOption, RevisionOption, publication
+
+CONFLICTS = "--license-conflicts"
 
 
 def merge(
@@ -22,24 +24,32 @@ def merge(
     density: Annotated[float | None, typer.Option(help="Share of each delta's entries that ties and dare use.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of what dare leaves out.")] = 0,
     hub: HubOption = None, public: PublicOption = False, revision: RevisionOption = None,
+    license_conflicts: Annotated[
+        Literal["stop", "allow"], typer.Option(CONFLICTS, help="With --hub: what to do where licences of the data conflict.")
+    ] = "stop",
     store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
 ) -> None:  # fmt: skip
     """Merge adapters of one base into a plain checkpoint, by sums, TIES or DARE."""
     begin(as_json, debug)
+    from composer.artifact import Store
     from composer.train.merging import merge as carry_out
     from composer.types import ModelRef
-    from flows.publishable import merged
+    from flows.publishable import merged, rests_on, together
 
-    pushing = publication(hub, kind="model", public=public, revision=revision)
-    if pushing:
-        pushing.check()  # before the work
+    pushing = publication(hub, kind="model", public=public, revision=revision, allow=f"{CONFLICTS} allow")
+    if not pushing and license_conflicts == "allow":
+        raise SpecError("only with --hub", where=CONFLICTS, hint=NAMED)
     folders = [_folder(each, store) for each in trained]
+    if pushing:  # what stands against it is said before the work
+        pushing.check()
+        licences = together([rests_on(folder, Store(store or "store")) for folder in folders])
+        pushing.check_licences(licences, allowed=license_conflicts == "allow")
     document = carry_out(
         ModelRef(path=_model(base, store)), folders, method=method, weights=_numbers(weights), density=density, seed=seed,
         folder=Path(out),
     )  # fmt: skip
     if pushing:
-        document["hub"] = pushing.send_content(merged(Path(out), document, trained))
+        document["hub"] = pushing.send_content(merged(Path(out), document, trained, licences))
     give(document, lambda: _show(document, trained, pushing))
 
 

@@ -22,17 +22,22 @@ if TYPE_CHECKING:
 HubOption = Annotated[str | None, typer.Option("--hub", help="Push it to this repository of the Hub, org/name, too.")]
 PublicOption = Annotated[bool, typer.Option("--public", help="Let everybody read it; a new repository is private otherwise.")]
 RevisionOption = Annotated[str | None, typer.Option("--revision", help="Push to this branch (default: main).")]
-ALLOW = "license_conflicts: allow"
+IN_THE_RECIPE = "license_conflicts: allow in the recipe"
+NAMED = "name the repository: --hub org/name"
+
+
+Licences = Mapping[str, Mapping[str, int]]
+"""By licence how many rows of which source."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What is pushed: the artifact's name, its files, its card, and by licence how many rows of which source it rests on."""
+    """What is pushed: the artifact's name, its files, its card, and the licences of the rows that it rests on."""
 
     artifact: str
     pieces: Sequence[Piece]
     card: str
-    licences: Mapping[str, Mapping[str, int]]
+    licences: Licences
 
 
 Find = Callable[["Story", "Store"], Content | None]
@@ -40,11 +45,15 @@ Find = Callable[["Story", "Store"], Content | None]
 
 @dataclass(frozen=True)
 class Publication:
-    """A push to a repository of what ``find`` returns of a story that was carried out."""
+    """A push to a repository of what ``find`` returns of a story that was carried out.
+
+    ``allow`` is what one says to push in spite of licences that stand against it.
+    """
 
     repository: Repository
     find: Find
     public: bool = False
+    allow: str = IN_THE_RECIPE
 
     def check(self) -> None:
         """Refuse to begin where nothing could be sent."""
@@ -83,9 +92,13 @@ class Publication:
         """Push what was made and return where it is."""
         content = self.find(story, store)
         assert content is not None  # it was carried out just now
-        if story.recipe.license_conflicts != "allow":
-            self.refuse({"conflicts": told_conflicts(content.licences)})
+        self.check_licences(content.licences, allowed=story.recipe.license_conflicts == "allow")
         return self.send_content(content)
+
+    def check_licences(self, licences: Licences, *, allowed: bool) -> None:
+        """Refuse licences that stand against one another, unless that is allowed."""
+        if not allowed:
+            self.refuse({"conflicts": told_conflicts(licences)})
 
     def send_content(self, content: Content) -> dict[str, Any]:
         """Push files with their card and return where they are."""
@@ -119,7 +132,7 @@ class Publication:
             return
         first, *others = told["conflicts"]
         more = f" (and {len(others)} more, see --dry-run)" if others else ""
-        hint = f"leave those sources out, or say {ALLOW} in the recipe if you may; this is no legal advice"
+        hint = f"leave those sources out, or say {self.allow} if you may; this is no legal advice"
         raise CheckError(
             f"licences stand against it: {first['why']}{more}", where="license_conflicts",
             got=f"{', '.join(first['between'])} of {', '.join(first['sources'])}", hint=hint,
@@ -136,8 +149,8 @@ class Publication:
 
 
 def publication(
-    hub: str | None, *, kind: Literal["dataset", "model"], public: bool, revision: str | None
-) -> Publication | None:  # fmt: skip
+    hub: str | None, *, kind: Literal["dataset", "model"], public: bool, revision: str | None, allow: str = IN_THE_RECIPE
+) -> Publication | None:
     """Return the push that a command's options ask for, if they do.
 
     Raises
@@ -150,16 +163,16 @@ def publication(
     if hub is None:
         if public or revision is not None:
             given = "--public" if public else "--revision"
-            raise SpecError("only with --hub", where=given, hint="name the repository: --hub org/name")
+            raise SpecError("only with --hub", where=given, hint=NAMED)
         return None
     from composer.export.hub import Repository
     from flows.publishable import dataset, model
 
     repository = Repository(hub, kind=kind, revision=revision or "main")
-    return Publication(repository, dataset if kind == "dataset" else model, public=public)
+    return Publication(repository, dataset if kind == "dataset" else model, public=public, allow=allow)
 
 
-def told_conflicts(licences: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+def told_conflicts(licences: Licences) -> list[dict[str, Any]]:
     """Return what stands between licences, each with the sources whose rows are meant.
 
     Examples

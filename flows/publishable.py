@@ -11,11 +11,11 @@ from composer.artifact import Artifact, Store
 from composer.errors import SpecError
 from composer.export.hub.pieces import CARD, Piece, of_bytes, pieces_in
 from composer.export.rows import licenses, licenses_by_source
-from composer.manifest import MANIFEST
+from composer.manifest import MANIFEST, read_manifest
 from composer.train.model import DESCRIBED
 from flows.citations import citations
 from flows.plan import Plan, Step
-from flows.publish import Content
+from flows.publish import Content, Licences
 from flows.stages import described_parts
 
 
@@ -43,13 +43,44 @@ def model(story: Plan, store: Store) -> Content | None:
     return Content(f"model/{trained.key}", pieces, _card(story, step, store, base, rows), licenses_by_source(*rows))
 
 
-def merged(folder: Path, told: Mapping[str, Any], parts: Sequence[str]) -> Content:
+def merged(folder: Path, told: Mapping[str, Any], parts: Sequence[str], licences: Licences) -> Content:
     """Return a checkpoint into which adapters were merged; ``told`` is what the merge said, ``parts`` are their names."""
     from composer.export.hub.model_card import merged_card
 
     names = [part if part.startswith("model/") else Path(part).name for part in parts]
     pieces = pieces_in(folder, leave=(CARD,))
-    return Content(f"merge/{folder.name}", pieces, merged_card(folder.name, told, names), {})
+    counted = {licence: sum(sources.values()) for licence, sources in licences.items()}
+    return Content(f"merge/{folder.name}", pieces, merged_card(folder.name, told, names, counted), licences)
+
+
+def rests_on(trained: Path, store: Store) -> Licences:
+    """Return the licences of the rows that a trained artifact, or the adapter in it, was trained on.
+
+    Of a folder that is no artifact, or whose data is not in the store, it is one that is unknown, with no rows counted.
+    """
+    folder = trained if (trained / MANIFEST).is_file() else trained.parent
+    inputs = read_manifest(folder).inputs if (folder / MANIFEST).is_file() else {}
+    for where in (store, Store(folder.resolve().parents[1])) if inputs else ():
+        composition, samples = (where.find(kind, str(inputs.get(kind))) for kind in ("composition", "samples"))
+        if composition and samples:
+            return licenses_by_source(composition.file("composition.parquet"), samples.file("samples.parquet"))
+    return {"unknown": {trained.name: 0}}
+
+
+def together(parts: Sequence[Licences]) -> Licences:
+    """Return the licences of several parts as those of one.
+
+    Examples
+    --------
+    >>> together([{"MIT": {"a": 1}}, {"MIT": {"a": 2, "b": 3}}])
+    {'MIT': {'a': 3, 'b': 3}}
+    """
+    out: dict[str, dict[str, int]] = {}
+    for licence, sources in (pair for part in parts for pair in part.items()):
+        for source, rows in sources.items():
+            of = out.setdefault(licence, {})
+            of[source] = of.get(source, 0) + rows
+    return out
 
 
 def _card(story: Plan, step: Step, store: Store, base: Mapping[str, Any], rows: tuple[Path, Path]) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from inspect import Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,17 +22,40 @@ LimitOption = Annotated[int, typer.Option(help="Runs at the same time; more wait
 PoolOption = Annotated[str, typer.Option(help="The work pool; it is made where it is missing.")]
 
 
-def serve(
+def asked(
     recipe: RecipePath, overrides: Overrides = None, cron: CronOption = None, interval: IntervalOption = None,
     timezone: ZoneOption = None, story: FlowOption = "train", name: NameOption = None, paused: PausedOption = False,
     limit: LimitOption = 1, store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
-) -> None:  # fmt: skip
-    """Run a recipe by a schedule from this process, until it is stopped; a worker is not needed."""
+) -> Any:  # fmt: skip
+    """Return the deployment that the options ask for; the recipe is read, so that what is wrong with it is said now."""
     begin(as_json, debug)
-    wanted = _wanted(
-        recipe, overrides, cron=cron, interval=interval, timezone=timezone, story=story, name=name, paused=paused, limit=limit,
-        store=store,
+    from flows.deployment import Wanted
+    from flows.recipe import read_recipe
+    from flows.shell import prepare_prefect
+
+    prepare_prefect()
+    return Wanted(
+        read_recipe(recipe, overrides or ()), Path(recipe), tuple(overrides or ()), store=store, story=story, name=name,
+        cron=cron, interval=interval, timezone=timezone, paused=paused, limit=limit,
     )  # fmt: skip
+
+
+def by_schedule(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that takes the options of :func:`asked` in the place of what is wanted, and then its own."""
+    shared = signature(asked, eval_str=True).parameters
+    _, *own = signature(command, eval_str=True).parameters.values()
+
+    @wraps(command)
+    def carry_out(**given: Any) -> None:
+        wanted = asked(**{name: given.pop(name) for name in shared})
+        command(wanted, **given)
+
+    carry_out.__signature__ = Signature([*shared.values(), *own])  # type: ignore[attr-defined]  # typer reads it
+    return carry_out
+
+
+def serve(wanted: Any) -> None:
+    """Run a recipe by a schedule from this process, until it is stopped; a worker is not needed."""
     from flows import prefect_server
 
     prefect_server.check_schedule(wanted)
@@ -40,19 +66,11 @@ def serve(
 
 
 def deploy(
-    recipe: RecipePath, overrides: Overrides = None, cron: CronOption = None, interval: IntervalOption = None,
-    timezone: ZoneOption = None, story: FlowOption = "train", name: NameOption = None, paused: PausedOption = False,
-    limit: LimitOption = 1, pool: PoolOption = "sft-composer",
+    wanted: Any, pool: PoolOption = "sft-composer",
     to: Annotated[str | None, typer.Option(help="The file to write (default: prefect.yaml beside the recipe).")] = None,
     write_only: Annotated[bool, typer.Option("--write-only", help="Write the file and ask no server.")] = False,
-    store: StoreOption = None, as_json: JsonOption = False, debug: DebugOption = False,
 ) -> None:  # fmt: skip
     """Write prefect.yaml for a recipe and apply it, so that the workers of a pool run it by a schedule."""
-    begin(as_json, debug)
-    wanted = _wanted(
-        recipe, overrides, cron=cron, interval=interval, timezone=timezone, story=story, name=name, paused=paused, limit=limit,
-        store=store,
-    )  # fmt: skip
     from flows import deployment, prefect_server
 
     prefect_server.check_schedule(wanted)
@@ -65,16 +83,6 @@ def deploy(
         prefect_server.apply(file)
     document = {**_document(wanted), "file": str(file), "pool": pool, "server": url}
     give(document, lambda: _show(document, f"runs on: prefect worker start --pool {pool}" if url else "is written"))
-
-
-def _wanted(recipe: str, overrides: list[str] | None, **asked: Any) -> Any:
-    """Return the deployment that was asked for; the recipe is read, so that what is wrong with it is said now."""
-    from flows.deployment import Wanted
-    from flows.recipe import read_recipe
-    from flows.shell import prepare_prefect
-
-    prepare_prefect()
-    return Wanted(read_recipe(recipe, overrides or ()), Path(recipe), tuple(overrides or ()), **asked)
 
 
 def _document(wanted: Any) -> dict[str, Any]:
@@ -99,4 +107,4 @@ def _show(document: dict[str, Any], how: str) -> None:
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     for command in (serve, deploy):
-        app.command(rich_help_panel="Schedule")(command)
+        app.command(rich_help_panel="Schedule")(by_schedule(command))

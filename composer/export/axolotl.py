@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from composer.errors import InputError
 from composer.export.base import TrainedOn
-from composer.export.trainer import Drawn, Part, Trainer, document, read, sized
+from composer.export.rules import Numbers
+from composer.export.trainer import NO_LAST, Part, Trainer
 
-SAID = """The mix as it was composed: axolotl has no weights, it joins its data sets one after another.
+ROWS = """The mix as it was composed: axolotl has no weights, it joins its data sets one after another.
 Left to itself it would shuffle them, train on the joined rows in random order, drop rows that are too long, and could remove
 rows that repeat; all four are off.
 axolotl train config.yaml --base-model MODEL"""
@@ -26,6 +27,8 @@ class Axolotl(Trainer):
     summary: ClassVar[str] = "axolotl: rows in order, for it has no weights"
     reference: ClassVar[str] = "axolotl 0.19, `SFTDataset`"
     home: ClassVar[str] = "axolotl"
+    main: ClassVar[str] = "config.yaml"
+    said: ClassVar[Mapping[str, str]] = {"rows": ROWS}
 
     def files(self, parts: Sequence[Part], how: TrainedOn) -> dict[str, str]:
         """Return ``config.yaml``."""
@@ -33,7 +36,7 @@ class Axolotl(Trainer):
             "ds_type": "json", "split": "train", "type": "chat_template", "field_messages": "messages",
             "roles_to_train": ["assistant"], "train_on_eos": "turn",
         }  # fmt: skip
-        last = "" if how.loss_on == "all" else "\nloss_on: last has no word here: every assistant turn is trained on."
+        last = [] if how.loss_on == "all" else [NO_LAST]
         values = {
             "base_model": self.model,
             "datasets": [{"path": part.path, **one} for part in parts],
@@ -52,20 +55,21 @@ class Axolotl(Trainer):
             "dataset_prepared_path": "prepared",
             "output_dir": "out",
         }
-        return {"config.yaml": document(SAID + last, values)}
+        return {self.main: self.text(values, *last)}
 
-    def drawn(self, home: Path, sizes: Mapping[str, int]) -> Drawn:
-        """Join the data sets one after another; a file that is listed twice is read twice.
+    def paths(self, values: Any) -> Sequence[str]:
+        """Return the data sets; a file that is listed twice is read twice."""
+        return [entry["path"] for entry in values["datasets"]]
+
+    def numbers(self, values: Any, rows: Sequence[int], *, where: Path) -> Numbers:
+        """Join the data sets one after another.
 
         Raises
         ------
         InputError
             Where repeated rows would be removed again.
         """
-        where = home / "config.yaml"
-        values = read(where)
         if values.get("dataset_exact_deduplication"):
             hint = "dataset_exact_deduplication: false"
             raise InputError("repeated rows would be removed", where=str(where), hint=hint)
-        files = tuple(entry["path"] for entry in values["datasets"])
-        return Drawn(files, np.arange(sum(sized(files, sizes, where=where))))
+        return np.arange(sum(rows))

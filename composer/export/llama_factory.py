@@ -11,8 +11,9 @@ import numpy as np
 
 from composer.errors import InputError
 from composer.export.base import TrainedOn, config
-from composer.export.rules.interleave import Stopping, interleave
-from composer.export.trainer import Drawn, Part, Trainer, document, read, sized
+from composer.export.rules import Numbers
+from composer.export.rules.interleave import Stopping, interleaved
+from composer.export.trainer import Part, Trainer, document
 
 TAGS = {
     "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant", "system_tag": "system",
@@ -43,6 +44,7 @@ class LlamaFactory(Trainer):
     summary: ClassVar[str] = "LLaMA-Factory: rows in order, or `interleave_probs`; `dataset_info.json`, here or on the Hub"
     reference: ClassVar[str] = "LLaMA-Factory 0.9.5, `data/README.md`"
     home: ClassVar[str] = "llama_factory"
+    said: ClassVar[Mapping[str, str]] = {"rows": ROWS, "weights": WEIGHTS}
     hub: str | None = None
 
     def files(self, parts: Sequence[Part], how: TrainedOn) -> dict[str, str]:
@@ -68,28 +70,32 @@ class LlamaFactory(Trainer):
         }
         info = json.dumps({part.name: self._entry(part) for part in parts}, indent=2) + "\n"
         card = f"---\n{document('', {'configs': [config(part.name, part.path) for part in parts]})}---\n"
-        texts = {"sft.yaml": document(ROWS if self.carry == "rows" else WEIGHTS, values), "dataset_info.json": info}
+        texts = {self.main: self.text(values), "dataset_info.json": info}
         return texts | ({"README.md": card} if self.hub else {})
 
     def _entry(self, part: Part) -> dict[str, Any]:
         there = {"hf_hub_url": self.hub, "subset": part.name, "split": "train"} if self.hub else {"file_name": part.path}
         return {**there, "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": TAGS}
 
-    def drawn(self, home: Path, sizes: Mapping[str, int]) -> Drawn:
+    def paths(self, values: Any) -> Sequence[str]:
+        """Return the files of the data sets."""
+        return [self.path(name.strip()) for name in values["dataset"].split(",")]
+
+    def numbers(self, values: Any, rows: Sequence[int], *, where: Path) -> Numbers:
         """Replay ``merge_dataset``: the data sets one after another, or interleaved.
 
         Raises
         ------
         InputError
-            Where probabilities stand beside ``concat``.
+            Where probabilities stand beside ``concat``, or the strategy is none of LLaMA-Factory's.
         """
-        where = home / "sft.yaml"
-        values, paths = read(where), {Path(path).name.removesuffix(self.suffix): path for path in sizes}
-        files = tuple(paths.get(name.strip(), name) for name in values["dataset"].split(","))
-        rows, strategy = sized(files, sizes, where=where), values.get("mix_strategy", "concat")
-        if strategy == "concat" and values.get("interleave_probs"):
+        strategy, probabilities = values.get("mix_strategy", "concat"), values.get("interleave_probs")
+        if strategy != "concat" and strategy not in STOPPING:
+            expected = ", ".join(("concat", *STOPPING))
+            raise InputError("unknown mix_strategy", where=str(where), got=strategy, expected=expected)
+        if strategy == "concat" and probabilities:
             raise InputError("interleave_probs needs another mix_strategy than concat", where=str(where))
-        if strategy == "concat" or len(files) == 1:
-            return Drawn(files, np.arange(sum(rows)))
-        chances = [float(p) for p in str(values["interleave_probs"]).split(",")]
-        return Drawn(files, interleave(rows, chances, seed=values.get("seed", 42), stop=STOPPING[strategy]))
+        if strategy == "concat":
+            return np.arange(sum(rows))
+        chances = [float(p) for p in str(probabilities).split(",")]
+        return interleaved(np.arange(sum(rows)), rows, chances, seed=values.get("seed", 42), stop=STOPPING[strategy])

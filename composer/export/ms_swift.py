@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from composer.export.base import TrainedOn
-from composer.export.rules.interleave import interleave
+from composer.export.rules import Numbers
+from composer.export.rules.interleave import interleaved
 from composer.export.rules.resize import resize
-from composer.export.trainer import Drawn, Part, Trainer, document, read, sized
+from composer.export.trainer import Part, Trainer
 
 ROWS = """The mix as it was composed: read once and in order (both shuffles are off).
 swift sft sft.yaml --model MODEL"""
@@ -27,6 +28,7 @@ class MsSwift(Trainer):
     summary: ClassVar[str] = "ms-swift: rows in order, or `file#N` rows of every domain"
     reference: ClassVar[str] = "ms-swift 4.6, `DatasetSyntax`"
     home: ClassVar[str] = "ms_swift"
+    said: ClassVar[Mapping[str, str]] = {"rows": ROWS, "weights": WEIGHTS}
 
     def files(self, parts: Sequence[Part], how: TrainedOn) -> dict[str, str]:
         """Return ``sft.yaml``."""
@@ -46,23 +48,24 @@ class MsSwift(Trainer):
             "data_seed": self.seed,
             "output_dir": "out",
         }
-        return {"sft.yaml": document(WEIGHTS if shuffled else ROWS, values)}
+        return {self.main: self.text(values)}
 
-    def drawn(self, home: Path, sizes: Mapping[str, int]) -> Drawn:
+    def paths(self, values: Any) -> Sequence[str]:
+        """Return the files without their counts."""
+        return [path for path, _ in _parted(values)]
+
+    def numbers(self, values: Any, rows: Sequence[int], *, where: Path) -> Numbers:  # noqa: ARG002
         """Replay ``load_dataset`` before its last shuffle: counts first, then one after another, or interleaved."""
-        where = home / "sft.yaml"
-        values = read(where)
-        parted = [each.rpartition("#") if "#" in each else (each, "", "") for each in values["dataset"]]
-        files = tuple(path for path, _, _ in parted)
-        rows = sized(files, sizes, where=where)
         state = np.random.RandomState(values.get("data_seed", 42))
-        wanted = [int(n) if n else size for (_, _, n), size in zip(parted, rows, strict=True)]
-        states = _states(state, len(rows), shuffled=values.get("dataset_shuffle", True))
-        numbers = resize(rows, wanted, states=states)
-        if not values.get("interleave_prob") or len(files) == 1:
-            return Drawn(files, numbers)
-        seed, stop = _seed(state), values.get("stopping_strategy", "first_exhausted")
-        return Drawn(files, numbers[interleave(wanted, values["interleave_prob"], seed=seed, stop=stop)])
+        wanted = [int(n) if n else size for (_, n), size in zip(_parted(values), rows, strict=True)]
+        drawn = resize(rows, wanted, states=_states(state, len(rows), shuffled=values.get("dataset_shuffle", True)))
+        stop = values.get("stopping_strategy", "first_exhausted")
+        return interleaved(drawn, wanted, values.get("interleave_prob"), seed=_seed(state), stop=stop)
+
+
+def _parted(values: Any) -> list[tuple[str, str]]:
+    """Return file and count of every entry."""
+    return [(path, n) for path, _, n in (each.partition("#") for each in values["dataset"])]
 
 
 def _states(state: np.random.RandomState, n: int, *, shuffled: bool) -> Iterator[np.random.RandomState | None]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from composer.export.base import TrainedOn
+from composer.export.rules import Numbers
 from composer.export.rules.resize import resize
-from composer.export.trainer import Drawn, Part, Trainer, document, read, sized
+from composer.export.trainer import Part, Trainer
 
 SEED = 42
 """The seed by which it chooses the rows of a part of a file, whatever the run's seed is."""
@@ -30,6 +31,7 @@ class OpenInstruct(Trainer):
     summary: ClassVar[str] = "open-instruct: rows, or a number of rows of every domain in `dataset_mixer_list`"
     reference: ClassVar[str] = "open-instruct, `dataset_transformation.py`"
     home: ClassVar[str] = "open_instruct"
+    said: ClassVar[Mapping[str, str]] = {"rows": ROWS, "weights": WEIGHTS}
     keeps_order: ClassVar[bool] = False
 
     def files(self, parts: Sequence[Part], how: TrainedOn) -> dict[str, str]:
@@ -48,13 +50,14 @@ class OpenInstruct(Trainer):
             "try_launch_beaker_eval_jobs": False,
             "output_dir": "out",
         }
-        return {"sft.yaml": document(ROWS if self.carry == "rows" else WEIGHTS, values)}
+        return {self.main: self.text(values)}
 
-    def drawn(self, home: Path, sizes: Mapping[str, int]) -> Drawn:
+    def paths(self, values: Any) -> Sequence[str]:
+        """Return every other word."""
+        return list(values["dataset_mixer_list"][::2])
+
+    def numbers(self, values: Any, rows: Sequence[int], *, where: Path) -> Numbers:  # noqa: ARG002
         """Replay the mixer before the run's shuffle: a number with a point is a part of the file, another a count of rows."""
-        words = [str(word) for word in read(home / "sft.yaml")["dataset_mixer_list"]]
-        files = tuple(words[::2])
-        rows = sized(files, sizes, where=home / "sft.yaml")
-        amounts = zip(words[1::2], rows, strict=True)
+        amounts = zip(map(str, values["dataset_mixer_list"][1::2]), rows, strict=True)
         wanted = [int(float(word) * size) if "." in word else int(word) for word, size in amounts]
-        return Drawn(files, resize(rows, wanted, states=[np.random.RandomState(SEED) for _ in rows]))
+        return resize(rows, wanted, states=[np.random.RandomState(SEED) for _ in rows])

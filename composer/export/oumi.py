@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from composer.errors import InputError
 from composer.export.base import TrainedOn
-from composer.export.rules.interleave import interleave
+from composer.export.rules import Numbers
+from composer.export.rules.interleave import interleaved
 from composer.export.rules.resize import resize
-from composer.export.trainer import Drawn, Part, Trainer, document, read, sized
+from composer.export.trainer import Part, Trainer
 
 ROWS = """The mix as it was composed: read once and in order.
 oumi train -c train.yaml --model.model_name MODEL"""
@@ -27,6 +28,8 @@ class Oumi(Trainer):
     summary: ClassVar[str] = "Oumi: rows in order, or `sample_count` rows of every domain"
     reference: ClassVar[str] = "Oumi 0.9, `DatasetParams`"
     home: ClassVar[str] = "oumi"
+    main: ClassVar[str] = "train.yaml"
+    said: ClassVar[Mapping[str, str]] = {"rows": ROWS, "weights": WEIGHTS}
 
     def files(self, parts: Sequence[Part], how: TrainedOn) -> dict[str, str]:
         """Return ``train.yaml``."""
@@ -46,9 +49,13 @@ class Oumi(Trainer):
             "data": {"train": data},
             "training": training,
         }
-        return {"train.yaml": document(ROWS if self.carry == "rows" else WEIGHTS, values)}
+        return {self.main: self.text(values)}
 
-    def drawn(self, home: Path, sizes: Mapping[str, int]) -> Drawn:
+    def paths(self, values: Any) -> Sequence[str]:
+        """Return the data sets' files."""
+        return [entry["dataset_path"] for entry in values["data"]["train"]["datasets"]]
+
+    def numbers(self, values: Any, rows: Sequence[int], *, where: Path) -> Numbers:
         """Replay ``build_dataset_mixture``: counts first, then one after another, or interleaved by proportions.
 
         Raises
@@ -56,16 +63,11 @@ class Oumi(Trainer):
         InputError
             Where a file is shuffled before it is counted.
         """
-        where = home / "train.yaml"
-        data = read(where)["data"]["train"]
+        data = values["data"]["train"]
         entries = data["datasets"]
-        files = tuple(entry["dataset_path"] for entry in entries)
-        rows = sized(files, sizes, where=where)
         if any(entry.get("shuffle") for entry in entries):
             raise InputError("shuffle before sample_count is not replayed", where=str(where), hint="shuffle: false")
         wanted = [int(entry.get("sample_count", size)) for entry, size in zip(entries, rows, strict=True)]
-        numbers = resize(rows, wanted, states=[None] * len(rows))
-        if (chances := [entry.get("mixture_proportion") for entry in entries])[0] is None:
-            return Drawn(files, numbers)
+        chances = [float(entry["mixture_proportion"]) for entry in entries if "mixture_proportion" in entry]
         stop = data.get("mixture_strategy", "first_exhausted")
-        return Drawn(files, numbers[interleave(wanted, [float(p) for p in chances], seed=data["seed"], stop=stop)])
+        return interleaved(resize(rows, wanted, states=[None] * len(rows)), wanted, chances, seed=data["seed"], stop=stop)

@@ -48,7 +48,7 @@ def prove(exporter: Trainer, folder: Path, composition: Path, *, tolerance: floa
     light = frame.select("row", "domain", tokens="n_tokens", loss_tokens="n_loss_tokens")
     files = _files(exporter, light)
     drawn = exporter.drawn(folder / exporter.home, {path: len(rows) for path, rows in files.items()})
-    planned, realised = _shares(light), _shares(_taken(files, drawn))
+    planned, realised = shares(light), shares(_taken(files, drawn))
     domains = {
         domain: {
             count: {"planned": planned[count].get(domain, 0.0), "realised": realised[count].get(domain, 0.0)}
@@ -78,8 +78,15 @@ def _taken(files: Mapping[str, pl.DataFrame], drawn: Drawn) -> pl.DataFrame:
     return pl.concat([files[path] for path in drawn.files])[drawn.numbers]
 
 
-def _shares(rows: pl.DataFrame) -> dict[str, dict[str, float]]:
-    """Return the share of every domain in rows, tokens and loss tokens."""
+def shares(rows: pl.DataFrame) -> dict[str, dict[str, float]]:
+    """Return the share of every domain in ``rows``, ``tokens`` and ``loss_tokens``.
+
+    Examples
+    --------
+    >>> rows = pl.DataFrame({"domain": ["law", "code"], "tokens": [3, 9], "loss_tokens": [1, 1]})
+    >>> shares(rows)["tokens"]
+    {'code': 0.75, 'law': 0.25}
+    """
     sums = rows.group_by("domain").agg(rows=pl.len(), tokens=pl.col("tokens").sum(), loss_tokens=pl.col("loss_tokens").sum())
     sums = sums.sort("domain")
     values = {count: sums[count].to_numpy().astype(np.float64) for count in COUNTS}

@@ -13,9 +13,10 @@ from composer.conversation import whole
 from composer.export.base import TrainedOn
 from composer.export.mds import SHARD, rows_of, write_shards
 from composer.export.rows import Rows
+from composer.export.rules import Numbers
 from composer.export.rules.streams import WEIGHTS as WORDS
 from composer.export.rules.streams import drawn, wanted
-from composer.export.trainer import Drawn, Part, Trainer, document, read, sized
+from composer.export.trainer import Part, Trainer
 from composer.progress import Bar
 
 ROWS = "The mix as it was composed: one stream, read once and in order (shuffle: false)."
@@ -31,6 +32,8 @@ class Streaming(Trainer):
     summary: ClassVar[str] = "MosaicML streaming: MDS shards, rows in order, or `choose` rows of every stream"
     reference: ClassVar[str] = "MosaicML streaming 0.13, `Stream`"
     home: ClassVar[str] = "streaming"
+    main: ClassVar[str] = "streams.yaml"
+    said: ClassVar[Mapping[str, str]] = {"rows": ROWS, "weights": WEIGHTS}
     suffix: ClassVar[str] = ""
     shard_bytes: int = Field(default=SHARD, ge=1_000, lt=1 << 32)
 
@@ -52,17 +55,19 @@ class Streaming(Trainer):
             "target_prompts": "none", "target_responses": how.loss_on,
         }  # fmt: skip
         loader = {"name": "finetuning", "dataset": dataset}
-        return {"streams.yaml": document(WEIGHTS if weighed else ROWS, {"train_loader": loader})}
+        return {self.main: self.text({"train_loader": loader})}
 
-    def drawn(self, home: Path, sizes: Mapping[str, int]) -> Drawn:
+    def paths(self, values: Any) -> Sequence[str]:
+        """Return the streams' folders."""
+        return [stream["local"] for stream in values["train_loader"]["dataset"]["streams"].values()]
+
+    def numbers(self, values: Any, rows: Sequence[int], *, where: Path) -> Numbers:
         """Replay the first epoch before its shuffle."""
-        dataset = read(home / "streams.yaml")["train_loader"]["dataset"]
-        streams, seed = dataset["streams"].values(), dataset.get("shuffle_seed", 9176)
-        files = tuple(stream["local"] for stream in streams)
-        rows = sized(files, sizes, where=home / "streams.yaml")
-        weights = [{word: stream[word] for word in WORDS if word in stream} for stream in streams]
-        numbers = wanted(rows, weights, epoch=dataset.get("epoch_size"), seed=seed)
-        return Drawn(files, drawn([rows_of(home / file) for file in files], numbers.tolist(), seed=seed))
+        dataset = values["train_loader"]["dataset"]
+        seed = dataset.get("shuffle_seed", 9176)
+        weights = [{word: stream[word] for word in WORDS if word in stream} for stream in dataset["streams"].values()]
+        counts = wanted(rows, weights, epoch=dataset.get("epoch_size"), seed=seed)
+        return drawn([rows_of(where.parent / path) for path in self.paths(values)], counts.tolist(), seed=seed)
 
 
 def _samples(groups: Iterable[pl.DataFrame], shown: Bar) -> Iterator[dict[str, Any]]:

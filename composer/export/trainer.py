@@ -26,6 +26,7 @@ from composer.progress import Bar, bar
 Carry = Literal["rows", "weights"]
 WHOLE = "train"
 """Name of the one file that holds the whole mix."""
+NO_LAST = "loss_on: last has no word here: every assistant turn is trained on."
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,13 @@ class Drawn:
 class Trainer(Exporter):
     """A folder for one trainer: ``carry`` says how the mixture travels, ``seed`` is that of the trainer's own draws.
 
-    ``model`` is what the config names as the model; every trainer's command line can name another.
+    ``model`` is what the config names as the model; every trainer's command line can name another. A member has the name of its
+    config (``main``) and by ``carry`` what is said on top of it (``said``).
     """
 
     home: ClassVar[str]
+    main: ClassVar[str] = "sft.yaml"
+    said: ClassVar[Mapping[str, str]]
     suffix: ClassVar[str] = ".jsonl"
     keeps_order: ClassVar[bool] = True
     name: str
@@ -66,6 +70,19 @@ class Trainer(Exporter):
         """Return the configs for these files by name, as texts."""
 
     @abstractmethod
+    def paths(self, values: Any) -> Sequence[str]:
+        """Return the paths of the files that a config names, in its order."""
+
+    @abstractmethod
+    def numbers(self, values: Any, rows: Sequence[int], *, where: Path) -> Numbers:
+        """Return the row numbers that the trainer draws by a config that lies at ``where``, of files of so many rows.
+
+        Raises
+        ------
+        InputError
+            Where the trainer would refuse the config, or what it does is not replayed.
+        """
+
     def drawn(self, home: Path, sizes: Mapping[str, int]) -> Drawn:
         """Replay the trainer's own rule on the config that lies in ``home``; ``sizes`` are the files' rows by path.
 
@@ -74,6 +91,14 @@ class Trainer(Exporter):
         InputError
             Where the config names other files, or weights that the trainer would refuse.
         """
+        where = home / self.main
+        values = read(where)
+        files = tuple(self.paths(values))
+        return Drawn(files, self.numbers(values, sized(files, sizes, where=where), where=where))
+
+    def text(self, values: Mapping[str, Any], *more: str) -> str:
+        """Return a config under what is said of it, and some lines more."""
+        return document("\n".join((self.said[self.carry], *more)), values)
 
     def write(self, composition: Path, samples: Path, folder: Path, *, how: TrainedOn = USUAL) -> dict[str, Any]:
         """Write the files and the config; return the rows of every file and what is wanted of it."""
@@ -101,8 +126,12 @@ class Trainer(Exporter):
         """Return the files for a mix of so many rows of every domain, so many of them different."""
         if self.carry == "rows":
             n = sum(domains.values())
-            return [Part(WHOLE, f"{WHOLE}{self.suffix}", None, n, n)]
-        return [Part(name, f"data/{name}{self.suffix}", name, distinct[name], domains[name]) for name in domains]
+            return [Part(WHOLE, self.path(WHOLE), None, n, n)]
+        return [Part(name, self.path(name), name, distinct[name], domains[name]) for name in domains]
+
+    def path(self, name: str) -> str:
+        """Return where the file of a part lies."""
+        return f"{name}{self.suffix}" if self.carry == "rows" else f"data/{name}{self.suffix}"
 
     def configs(self, domains: Sequence[str]) -> list[dict[str, Any]]:
         """Return the whole mix as one config, or one config per domain."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from composer.export.base import TrainedOn
+from composer.export.rules import Numbers
 from composer.export.rules.fraction import fraction
-from composer.export.trainer import Drawn, Part, Trainer, document, read, sized
+from composer.export.trainer import NO_LAST, Part, Trainer
 
 ROWS = """The mix as it was composed: read once, in its order, nothing drawn. A fraction would be no help here.
 trl sft --config sft.yaml --model_name_or_path MODEL"""
@@ -30,12 +31,13 @@ class Trl(Trainer):
     summary: ClassVar[str] = "TRL: rows in order, or `fraction` of the final mixture"
     reference: ClassVar[str] = "TRL 1.16, `DatasetMixtureConfig`"
     home: ClassVar[str] = "trl"
+    said: ClassVar[Mapping[str, str]] = {"rows": ROWS, "weights": WEIGHTS}
 
     def files(self, parts: Sequence[Part], how: TrainedOn) -> dict[str, str]:
         """Return ``sft.yaml``."""
         n = sum(part.wanted for part in parts)
         share = {part.name: {} if self.carry == "rows" else {"fraction": part.wanted / n} for part in parts}
-        last = "" if how.loss_on == "all" else "\nloss_on: last has no word here: every assistant turn is trained on."
+        last = [] if how.loss_on == "all" else [NO_LAST]
         values = {
             "model_name_or_path": self.model,
             "datasets": [{"path": "json", "data_files": part.path, "split": "train", **share[part.name]} for part in parts],
@@ -47,13 +49,15 @@ class Trl(Trainer):
             "seed": self.seed,
             "output_dir": "out",
         }
-        return {"sft.yaml": document((ROWS if self.carry == "rows" else WEIGHTS) + last, values)}
+        return {self.main: self.text(values, *last)}
 
-    def drawn(self, home: Path, sizes: Mapping[str, int]) -> Drawn:
+    def paths(self, values: Any) -> Sequence[str]:
+        """Return the data sets' files."""
+        return [entry["data_files"] for entry in values["datasets"]]
+
+    def numbers(self, values: Any, rows: Sequence[int], *, where: Path) -> Numbers:  # noqa: ARG002
         """Replay ``get_dataset``: fractions if there are any, else one file after another."""
-        entries = read(home / "sft.yaml")["datasets"]
-        files = tuple(entry["data_files"] for entry in entries)
-        rows = sized(files, sizes, where=home / "sft.yaml")
+        entries = values["datasets"]
         if "fraction" not in entries[0]:
-            return Drawn(files, np.arange(sum(rows)))
-        return Drawn(files, fraction(rows, [entry["fraction"] for entry in entries]))
+            return np.arange(sum(rows))
+        return fraction(rows, [entry["fraction"] for entry in entries])

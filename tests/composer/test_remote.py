@@ -13,6 +13,7 @@ import pytest
 
 from composer.artifact import Artifact, Store
 from composer.errors import SpecError, StoreError
+from composer.remote import Remote
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,17 @@ class Machine:
 
         return self.store.make("note", version=1, spec=spec, inputs={}, build=build)
 
+    @property
+    def remote(self) -> Remote:
+        assert self.store.remote is not None
+        return self.store.remote
+
+    def spoil(self, name: str, content: bytes) -> None:
+        """Write over the one file of this name that lies in the store."""
+        system, base = self.remote._opened
+        [path] = system.glob(f"{base}/**/{name}")
+        system.pipe_file(path, content)
+
 
 @pytest.fixture
 def machines(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Machine, Machine]:
@@ -92,8 +104,7 @@ def test_listing_reads_manifests_alone(machines: tuple[Machine, Machine]) -> Non
 
 def test_without_a_manifest_nothing_is_there(machines: tuple[Machine, Machine], monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = machines
-    assert here.store.remote is not None
-    system, _ = here.store.remote._opened
+    system, _ = here.remote._opened
 
     def cut(*_: Any, **__: Any) -> None:
         raise OSError("connection reset by peer")
@@ -111,10 +122,7 @@ def test_without_a_manifest_nothing_is_there(machines: tuple[Machine, Machine], 
 def test_damage_is_found_on_reading_and_by_verify(machines: tuple[Machine, Machine]) -> None:
     here, there = machines
     made = here.make("one", n=1)
-    remote = here.store.remote
-    assert remote is not None
-    system, _ = remote._opened
-    system.pipe_file(f"{remote._place(made.manifest)}/model/data.txt", b"two")
+    here.spoil("model/data.txt", b"two")
     (listed,) = there.store.all()
     assert there.store.verify(listed) == ["model/data.txt"]
     with pytest.raises(StoreError, match=r"damaged in the store; got model/data.txt; remove it there"):
@@ -141,8 +149,7 @@ def test_writers_of_one_key_never_tear_it(machines: tuple[Machine, Machine]) -> 
         thread.start()
     for thread in threads:
         thread.join()
-    remote = machines[0].store.remote
-    assert remote is not None
+    remote = machines[0].remote
     there = remote.manifest("torn", left[0].key)
     assert there is not None
     assert remote.damaged(there) == []

@@ -86,11 +86,11 @@ def is_there(module: str, name: str) -> bool:
 
 
 def commands(page: str) -> list[str]:
-    """Return every line of a block that begins with our command, continued lines joined and comments cut."""
+    """Return every line of a block that begins with our command, continued lines joined, comments and redirections cut."""
     found = [body for word, body in FENCE.findall(text_of(page)) if word in ("", "bash", "console")]
     found += INDENTED.findall(FENCE.sub("", text_of(page)))
     lines = re.sub(r"\\\n\s*", " ", "\n".join(found)).splitlines()
-    told = [re.split(r"\s{2,}#", line.strip().removeprefix("$ "))[0] for line in lines]
+    told = [re.split(r"\s{2,}#|\s>\s", line.strip().removeprefix("$ "))[0] for line in lines]
     inline = re.findall(r"`(sft-composer [^`\n]*)`", FENCE.sub("", text_of(page)))
     return [line for line in (*told, *inline) if line.startswith("sft-composer ")]
 

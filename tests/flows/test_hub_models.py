@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,12 @@ print(told(base), told(AutoPeftModelForCausalLM.from_pretrained("org/adapter")))
 print(told(PeftModel.from_pretrained(base, sys.argv[2])))
 """
 )
+FETCH = """
+import sys
+from huggingface_hub import snapshot_download
+
+print(snapshot_download(sys.argv[1]))
+"""
 
 
 def without_paths(files: dict[str, bytes], *paths: Path) -> bool:
@@ -91,3 +98,56 @@ def test_an_adapter_names_its_base_on_the_hub_and_is_merged_there(hub: Hub, smal
     assert without_paths(files, recipe.parent, store, tmp_path)
     assert files["model.safetensors"] == (out / "model.safetensors").read_bytes()
     assert f"| {name} | 1.0000 |" in files["README.md"].decode()
+    assert "| MIT | " in files["README.md"].decode()
+
+
+def test_licences_of_the_data_stop_the_push_of_a_merge(hub: Hub, small: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, store = small
+    base = next((store / "base").iterdir()) / "model"
+    barred = ("sources.0.license=CC-BY-NC-4.0", "train.adapter={name: lora, rank: 2}")
+    [made] = commands(hub, tmp_path, ["train", recipe, *QUICK, *barred, "--plain", "--store", store, "--json"])
+    assert made.code == 0, made.err
+    key = made.document["steps"][-1]["key"]
+    copy = tmp_path / "copied"
+    shutil.copytree(store / "model" / key / "adapter", copy)
+
+    def merge(adapter: object, *more: object) -> list[object]:
+        return ["merge", base, adapter, "--out", tmp_path / "out", "--store", store, "--json", *more]
+
+    stopped, unknown, alone, allowed = commands(
+        hub, tmp_path, merge(f"model/{key}", "--hub", "org/merged"), merge(copy, "--hub", "org/merged"),
+        merge(copy, "--license-conflicts", "allow"),
+        merge(store / "model" / key, "--hub", "org/merged", "--license-conflicts", "allow"),
+    )  # fmt: skip
+    assert [stopped.code, unknown.code, alone.code, allowed.code] == [1, 1, 2, 0], allowed.err
+    assert "non-commercial rows bind the whole mix" in stopped.err
+    assert "got CC-BY-NC-4.0 of law; leave those sources out, or say --license-conflicts allow if you may" in stopped.err
+    assert "got unknown of copied" in unknown.err
+    assert "--license-conflicts: only with --hub" in alone.err
+    assert hub.sent("POST")[0] == "/api/repos/create"  # of the one that was allowed
+    assert "CC-BY-NC-4.0 | non-commercial rows bind the whole mix" in hub.files("models", "org/merged")["README.md"].decode()
+
+
+@pytest.mark.parametrize(
+    "adapter", ["{name: loramoe, n_experts: 2, rank: 2, knowledge: [law]}", "{name: mola, expert: {rank: 2, alpha: 4}}"]
+)
+def test_experts_come_back_from_the_hub_as_they_were(adapter: str, hub: Hub, small: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, store = small
+    name = adapter[7:].partition(",")[0]
+    given = ["train", recipe, *QUICK, f"train.adapter={adapter}", "--plain", "--store", store, "--hub", f"org/{name}", "--json"]
+    [pushed] = commands(hub, tmp_path, given)
+    assert pushed.code == 0, pushed.err
+    key = pushed.document["steps"][-1]["key"]
+    there = Path(script(hub, tmp_path, FETCH, f"org/{name}").strip())
+    card = (there / "README.md").read_text()
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert front["library_name"] == "sft-composer"
+    assert name in front["tags"]
+    for words in (f"model/{key}", f"hf download org/{name}", f"name: {name}", "| MIT |"):
+        assert words in card, words
+    here = store / "model" / key / "adapter"
+    files = {path.relative_to(here): path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    assert len(files) > 1
+    assert files == {path: (there / path).read_bytes() for path in files}
+    sent = {path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file() and ".cache" not in path.parts}
+    assert sent - {path.as_posix() for path in files} <= {"README.md", "sft-composer.json", ".gitattributes"}

@@ -14,7 +14,7 @@ from composer.export.hub import Repository
 from flows.cli import invoke
 from flows.pipeline import make_plan
 from flows.publish import Publication, publication, told_conflicts
-from flows.publishable import _last_training, dataset
+from flows.publishable import _last_training, dataset, rests_on
 from flows.recipe import read_recipe
 
 
@@ -75,3 +75,14 @@ def test_of_a_sequence_the_last_phase_is_pushed_and_no_upper_bound(world: Path) 
     assert _last_training(plan).label == "train code+medicine"
     whole = make_plan(read_recipe(world / "recipe.yaml", given[2:]), Store(world / "store"))
     assert _last_training(whole).label == "train"
+
+
+def test_what_an_adapter_rests_on_is_known_by_its_artifact(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    trained, elsewhere = done[1]["train"].path, Store(tmp_path / "elsewhere")
+    found = rests_on(trained, elsewhere)
+    assert {licence: sum(sources.values()) for licence, sources in found.items()} == {
+        "MIT": done[1]["compose"].manifest.files["composition.parquet"].rows
+    }
+    assert rests_on(trained / "model", elsewhere) == found
+    (tmp_path / "copied").mkdir()
+    assert rests_on(tmp_path / "copied", elsewhere) == {"unknown": {"copied": 0}}

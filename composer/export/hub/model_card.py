@@ -68,17 +68,22 @@ def model_card(
     return f"---\n{_yaml(front)}---\n\n# {cell(name)}\n\n{intro}\n\n{body}\n"
 
 
-def merged_card(name: str, told: Entry, parts: Sequence[str]) -> str:
-    """Return the card of a checkpoint into which adapters were merged; ``told`` is what ``merge.json`` says."""
+def merged_card(name: str, told: Entry, parts: Sequence[str], licenses: Mapping[str, int]) -> str:
+    """Return the card of a checkpoint into which adapters were merged; ``told`` is what ``merge.json`` says.
+
+    ``licenses`` is how many rows of which licence all of them were trained on; none of an adapter whose data is not at hand.
+    """
     front = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["sft-composer", "sft", "merge"]}
     rows = list(zip(parts, told["weights"], told["moved"], strict=True))
     density = f", density {told['density']}" if told["density"] != 1.0 else ""
     body = (
         f"Adapters merged by sft-composer: method `{told['method']}`{density}, seed {told['seed']}, on a base of fingerprint "
         f"`{told['base']}`.\n\n{table(['adapter', 'weight', 'matrices moved'], rows)}\n\n"
-        "What each of them was trained on, and under which licences, is on its own card."
+        f"## Licences of the data\n\n{origins.licences(licenses)}\n\n"
+        "Rows count once for every adapter. Where an adapter's data was not at hand, none is counted, its licence unknown."
+        f"\n\n## Load\n\n{loading('full', {'id': None})}"
     )
-    return f"---\n{_yaml(front)}---\n\n# {cell(name)}\n\n{body}\n\n## Load\n\n{loading('full', {'id': None})}\n"
+    return f"---\n{_yaml(front)}---\n\n# {cell(name)}\n\n{body}\n"
 
 
 def loading(adapter: str, base: Entry) -> str:

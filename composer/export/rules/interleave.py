@@ -61,6 +61,23 @@ def interleave(sizes: Sequence[int], probabilities: Sequence[float], *, seed: in
     return numbers
 
 
+def interleaved(
+    numbers: Numbers, sizes: Sequence[int], probabilities: Sequence[float] | None, *, seed: int, stop: Stopping
+) -> Numbers:
+    """Return the row numbers of several files in the order of :func:`interleave`; without probabilities as they are.
+
+    Examples
+    --------
+    >>> interleaved(np.array([4, 4, 7]), [2, 1], None, seed=0, stop="first_exhausted").tolist()
+    [4, 4, 7]
+    >>> interleaved(np.array([4, 4, 7]), [2, 1], [0.5, 0.5], seed=0, stop="first_exhausted").tolist()
+    [7]
+    """
+    if not probabilities or len(sizes) == 1:
+        return numbers
+    return numbers[interleave(sizes, probabilities, seed=seed, stop=stop)]
+
+
 def _turns(files: Numbers, n: int) -> Numbers:
     """Return how often each draw's file was drawn before."""
     out = np.empty(len(files), dtype=np.int64)

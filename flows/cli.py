@@ -19,7 +19,7 @@ import typer
 from composer.errors import ComposerError
 from composer.printable import printable
 from composer.secrets import without_secrets
-from flows import completion, generation, init, look, prove, scheduling
+from flows import completion, generation, init, look, prove, reporting, scheduling
 from flows.command import (
     STAGE_COMMANDS,
     DebugOption,
@@ -115,7 +115,7 @@ OWN: dict[str, Callable[..., None]] = {"export": _export, "train": _train}
 for _name, _summary in STAGE_COMMANDS.items():
     app.command(_name, rich_help_panel="Stages")(OWN.get(_name) or _stage_command(_name, _summary))
 app.command(rich_help_panel="Use")(merge)
-for _family in (init, generation, look, prove, trials, scheduling, completion):
+for _family in (init, generation, look, prove, reporting, trials, scheduling, completion):
     _family.register(app)
 
 

@@ -50,6 +50,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "probe diff": ("probe diff knowledge knowledge", "probe diff before/knowledge.json knowledge --json"),
     "mix diff": ("mix diff composition composition", "mix diff mixture/0a1b mixture/2c3d --json"),
     "prove": ("prove recipe.yaml", "prove export --target trl"),
+    "report": ("report", "report run/0a1b run/2c3d --to both.html"),
     "trial": (
         "trial recipe.yaml --arms law=knowledge,inverse --seeds 5 --dry-run",
         "trial recipe.yaml --arm 'slow law=inverse train.learning_rate=1.0e-4' --measure exact_match --dry-run",

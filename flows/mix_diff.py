@@ -96,9 +96,13 @@ def compare(a: Side, b: Side) -> dict[str, Any]:
             }
             for domain in domains
         ],
-        "sources": list(_sources(a, b)),
-        "specs": list(_specs(a, b)),
+        **differences(a, b),
     }  # fmt: skip
+
+
+def differences(a: Side, b: Side) -> dict[str, Any]:
+    """Return what went in otherwise: the sources of both sides, and the fields of every step that differ."""
+    return {"sources": list(_sources(a, b)), "specs": list(_specs(a, b))}
 
 
 def side_of(artifact: Artifact, known: Mapping[str, Artifact]) -> Side:

@@ -18,6 +18,7 @@ import numpy as np
 
 from composer.artifact import Artifact
 from composer.errors import InputError
+from composer.similarity_matrix import side_by_side
 from flows.routing_views import FILE, draw_routing
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def draw(artifact: Artifact, to: Path) -> Path:
 def _similarity(artifact: Artifact, figure: Figure) -> None:
     matrix = artifact.json("similarity.json")
     value = np.array(matrix["value"])
-    order = _side_by_side(value) if matrix["kind"] == "distance" else np.arange(len(value))
+    order = side_by_side(value) if matrix["kind"] == "distance" else np.arange(len(value))
     names = [matrix["domains"][i] for i in order]
     side = 2.5 + 0.42 * len(names)
     figure.set_size_inches(max(side + 1, 6.4), side)  # the title wants its room
@@ -73,16 +74,6 @@ def _similarity(artifact: Artifact, figure: Figure) -> None:
         _numbers(axes, shown)
     figure.colorbar(mesh, ax=axes, shrink=0.8, label=f"{matrix['measure']} {matrix['kind']}")
     axes.set_title(f"{matrix['kind'].capitalize()} between domains ({matrix['measure']}); near ones side by side")
-
-
-def _side_by_side(value: np.ndarray) -> np.ndarray:
-    """Return an order in which near domains stand side by side: the leaves of an average linkage."""
-    from scipy.cluster.hierarchy import leaves_list, linkage
-    from scipy.spatial.distance import squareform
-
-    if len(value) < 3:
-        return np.arange(len(value))
-    return np.asarray(leaves_list(linkage(squareform(value, checks=False), "average", optimal_ordering=True)))
 
 
 def _numbers(axes: Axes, shown: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from uuid import UUID
 from composer.artifact import Artifact, Store
 from composer.progress import Bar, Listener, Silence, listener
 from flows.plan import Plan, Step
-from flows.told import NOTHING, Leaf, Run, leaves, slug
+from flows.told import NOTHING, Leaf, Run, draw_page, leaves, slug
 
 LONG_SECONDS = 5.0  # a bar that is open longer than this gets a progress artifact, which is written again this often
 Told = Callable[[Step, Artifact, bool], None]
@@ -47,7 +47,11 @@ def watched(plan: Plan, store: Store, told: Told) -> Iterator[Told]:
 
 
 def leave(run: Run, error: Exception | None = None, *, log: Any) -> None:
-    """Leave a run's artifacts."""
+    """Leave a run's artifacts, and draw the page that one of them leads to."""
+    try:
+        draw_page(run)
+    except Exception:
+        log.warning("The page of the run could not be drawn; sft-composer report says why.", exc_info=True)
     try:
         for leaf in leaves(run, error):
             _create(leaf)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from composer.artifact import Artifact, Store
 from composer.printable import printable
+from flows import reporting
 from flows.plan import Plan, Step
 
 UNITS = ("rows", "tokens", "loss_tokens")
@@ -66,7 +67,7 @@ def leaves(run: Run, error: Exception | None = None) -> Iterator[Leaf]:
     for kind in PICTURED:
         if kind in last:
             yield Leaf(f"{name}-{kind}", "image", picture(last[kind]), f"{kind.capitalize()}: {kind}/{last[kind].key}")
-    for key, text, path in links(last):
+    for key, text, path in links(run):
         yield Leaf(f"{name}-{key}", "link", (path.resolve().as_uri(), text), f"{text}: {path}")
 
 
@@ -138,7 +139,7 @@ def _domains(document: Mapping[str, Any]) -> list[str]:
 
 def lies(run: Run) -> list[str]:
     """Return where the run's files lie, as lines of markdown."""
-    told = [f"- {text}: `{path}`" for _, text, path in links(run.last)]
+    told = [f"- {text}: `{path}`" for _, text, path in links(run)]
     return ["\n".join([*told, f"- store: `{run.store if run.store.remote else run.store.root.resolve()}`"])]
 
 
@@ -170,14 +171,21 @@ def picture(artifact: Artifact) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
-def links(last: Mapping[str, Artifact]) -> list[tuple[str, str, Path]]:
-    """Return key, text and path of what a person opens after a run: the data card and the report."""
-    wanted = (("card", "Data card", "export", ("README.md",)), ("report", "Report", "run", ("report.html", "run.json")))
-    out = []
-    for key, text, kind, names in wanted:
-        files = [last[kind].path / name for name in names if (last[kind].path / name).is_file()] if kind in last else []
-        out += [(key, text, files[0])] if files else []
-    return out
+def draw_page(run: Run) -> None:
+    """Draw the page of a run that came to its end; of one that did not there is none."""
+    if "run" in run.last:
+        reporting.write(run.store, f"run/{run.last['run'].key}")
+
+
+def links(run: Run) -> list[tuple[str, str, Path]]:
+    """Return key, text and path of what a person opens after a run: the data card and the page, or else what would be on it."""
+    last, found = run.last, []
+    if "export" in last:
+        found.append(("card", "Data card", last["export"].path / "README.md"))
+    if "run" in last:
+        page = reporting.place(run.store, last["run"])
+        found.append(("report", "Report", page if page.is_file() else last["run"].path / "run.json"))
+    return [each for each in found if each[2].is_file()]
 
 
 def slug(name: str) -> str:

@@ -75,14 +75,14 @@ def test_what_has_a_picture_is_drawn_the_same_twice(kind: str, artifacts: dict[s
     assert b"<svg" in one
 
 
-def test_near_domains_stand_side_by_side() -> None:
+def test_near_domains_standside_by_side() -> None:
     import numpy as np
 
-    from flows.pictures import _side_by_side
+    from composer.similarity_matrix import side_by_side
 
-    order = _side_by_side(np.array(DISTANCES["value"])).tolist()
+    order = side_by_side(np.array(DISTANCES["value"])).tolist()
     assert abs(order.index(0) - order.index(2)) == 1
-    assert _side_by_side(np.zeros((2, 2))).tolist() == [0, 1]
+    assert side_by_side(np.zeros((2, 2))).tolist() == [0, 1]
 
 
 def test_what_has_no_picture_is_named(artifacts: dict[str, Artifact], tmp_path: Path) -> None:

@@ -292,13 +292,3 @@ def test_laws_without_a_budget_and_recipes_without_training_are_refused(tmp_path
         of(lay(tmp_path, budget={"unit": "samples"}), INVERSE)
     with pytest.raises(SpecError, match="train: this recipe trains nothing"):
         of(lay(tmp_path, train=None), INVERSE)
-
-
-def test_arms_are_read_from_words() -> None:
-    assert read_arm("recipe") == Arm(name="recipe")
-    for text in ("", "law=uniform"):
-        with pytest.raises(InputError, match="an arm without a name"):
-            read_arm(text)
-    for text in ("law", "law=", "=uniform", "law={name: uniform"):
-        with pytest.raises(InputError, match="no list of arms"):
-            read_arms(text)

@@ -16,6 +16,12 @@ settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", derandomize=False, print_blob=True, deadline=None)
 settings.load_profile("same")
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with tests that one process has to do together: they wait much, and the others go on beside them."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 DOMAINS = ("law", "medicine", "code")
 WORDS = {
     "law": "court statute fine clause judge appeal contract verdict",

@@ -25,9 +25,9 @@ demo: install  ## the whole story in the tiny world, under three minutes
 test: install  ## the default tests, in WORKERS processes: no network, no GPU
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-test-marked: install  ## the tests that are slow, or start a Prefect server, a loopback hub or Debian's chromium, where it is there
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n $(WORKERS) --dist loadgroup --timeout 900 --durations 15 \
-	  -m "slow or prefect or hub$(if $(wildcard /usr/bin/chromium), or browser)"
+test-marked: install  ## the tests that are slow, or start a Prefect server, a loopback hub or Chromium where it is there
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  --timeout 900 --durations 15 -m "slow or prefect or hub$(if $(wildcard /usr/bin/chromium), or browser)"
 
 test-all: test test-marked  ## both
 

@@ -18,8 +18,8 @@ settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with tests that one process has to do together: they wait much, and the others go on beside them."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    """Begin with the tests of servers and pages: they wait much, and others go on beside them."""
+    items.sort(key=lambda item: not any(map(item.get_closest_marker, ("prefect", "browser"))))
 
 
 DOMAINS = ("law", "medicine", "code")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.flows.prefect_world import World
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("scheduled")]  # one server for both files
+pytestmark = pytest.mark.browser
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

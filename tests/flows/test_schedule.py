@@ -14,7 +14,7 @@ import pytest
 from composer.artifact import Artifact, Store
 from tests.flows.prefect_world import GPU, Done, World, end, recipe_of, wait
 
-pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("scheduled")]  # one server for both files
+pytestmark = pytest.mark.prefect
 
 RETRIES = """
 from prefect import flow

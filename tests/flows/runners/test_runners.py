@@ -81,6 +81,6 @@ def test_what_the_page_shows_is_a_runner_and_an_engine() -> None:
     page = (Path(__file__).parents[3] / "docs" / "runners.md").read_text(encoding="utf-8")
     shown = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
     shown += [yaml.safe_load(text.replace("=", ": ", 1)) for text in re.findall(r"'(runner=.*?)'", page)]
-    assert len(shown) == 6
+    assert len(shown) == 7
     for each in shown:
         assert member(each["runner"], RUNNERS, kind="runner") if "runner" in each else member(each["engine"], ENGINES, kind="")

@@ -1,4 +1,4 @@
-"""Content identity of files: sha256, remembered by path, size and modification time, so that a large file is read once."""
+"""Content identity of files, remembered by path, size and time, so that a large file is read once; files written whole."""
 
 from __future__ import annotations
 
@@ -14,10 +14,19 @@ from composer.spec import digest, plain
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain values as indented JSON with sorted keys, aside and renamed; writers of one file do not meet."""
+    """Write plain values as indented JSON with sorted keys, as :func:`write_text` does."""
+    write_text(path, json.dumps(plain(value), indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text aside and rename it: writers of one file do not meet, and where the disk is full the old file stays."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.aside")
-    aside.write_text(json.dumps(plain(value), indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-    aside.replace(path)
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def sha256(path: Path) -> str:

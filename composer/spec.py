@@ -111,7 +111,7 @@ def _spec_error(cls: type[Spec], error: ValidationError) -> SpecError:
     if first["type"] == "extra_forbidden":
         return SpecError(f"unknown field of {cls.__name__}", where=where, hint=nearest(path[-1], cls.model_fields))
     if first["type"] == "missing":
-        return SpecError(f"missing field of {cls.__name__}", where=where, hint=f"set {where} in the recipe")
+        return SpecError(f"missing field of {cls.__name__}", where=where, hint=f"set {where}")
     message = first["msg"].removeprefix("Value error, ")
     return SpecError(message[:1].lower() + message[1:], where=where, got=repr(first["input"])[:120])
 

@@ -123,8 +123,10 @@ def _of_model(model: str | None) -> tuple[Any, int | None]:
 
 
 def _write(file: Path, text: str) -> None:
+    from composer.fingerprint import write_text
+
     try:
-        file.write_text(text, encoding="utf-8")
+        write_text(file, text)
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror}", where="--out", got=str(file)) from None
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from composer.errors import StoreError
 from flows.command import DebugOption, JsonOption, Reference, StoreOption, begin, give
 
 if TYPE_CHECKING:
@@ -24,7 +25,13 @@ def write(store: Store, reference: str = "run", other: str | None = None, *, to:
     """Write the page of a run, or of two side by side, and return where it lies and what it is of.
 
     Any other artifact may be named as well: then the page shows it and what it was made from.
+
+    Raises
+    ------
+    StoreError
+        Where there is no such artifact, or the page cannot be written.
     """
+    from composer.fingerprint import write_text
     from composer.report import page
     from flows.mix_diff import Side, differences
 
@@ -32,10 +39,11 @@ def write(store: Store, reference: str = "run", other: str | None = None, *, to:
     at = (to or place(store, *(run.artifact for run in runs))).resolve()
     changed = differences(*(Side(run.artifact, run.members) for run in runs)) if len(runs) > 1 else None
     content = page(runs, at=at, differences=changed)
-    at.parent.mkdir(parents=True, exist_ok=True)
-    aside = at.with_name(f".{at.name}.aside")
-    aside.write_text(content, encoding="utf-8")
-    aside.replace(at)
+    try:
+        at.parent.mkdir(parents=True, exist_ok=True)
+        write_text(at, content)
+    except OSError as error:
+        raise StoreError(f"the page cannot be written: {error.strerror}", where="--to", got=str(at)) from None
     named = [f"{run.artifact.kind}/{run.artifact.key}" for run in runs]
     return {"page": str(at), "of": named, "bytes": at.stat().st_size}
 

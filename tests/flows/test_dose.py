@@ -11,10 +11,11 @@ import yaml
 
 from composer.artifact import Store
 from composer.errors import InputError, SpecError
-from composer.progress import Silence, listener
+from composer.progress import listener
 from flows import dose
 from flows.cli import invoke
 from tests.conftest import small_recipe, write, write_world
+from tests.heard import Heard
 
 TASKS = ("law", "medicine")
 ANSWERS = {"law": "court", "medicine": "fever"}
@@ -35,16 +36,6 @@ def write_recipe(folder: Path, **changes: Any) -> Path:
     recipe["base_model"]["train"]["documents"] = 30
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     return folder / "recipe.yaml"
-
-
-class Heard(Silence):
-    """A listener that remembers the lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,9 @@ from typing import Any
 import pytest
 
 from composer.artifact import Artifact, Store
+from tests.flows.started import started
 
 KILLS = 10
-
-
-def start(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "flows", "run", "recipe.yaml", "--plain", "--json"],
-        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
 
 
 @pytest.mark.slow
@@ -33,7 +25,7 @@ def test_ten_kills_change_nothing(done: tuple[Path, dict[str, Artifact]], world:
     kills, complete = 0, {}
     begun = time.time()
     while kills < KILLS:
-        process = start(world)
+        process = started(world, "run")
         wait_for_work(process, store, seconds=60)
         time.sleep(dice.uniform(0.0, 0.6))
         if process.poll() is not None:  # it ended before its turn: take the last artifacts away, so that there is work to kill
@@ -49,7 +41,7 @@ def test_ten_kills_change_nothing(done: tuple[Path, dict[str, Artifact]], world:
             assert complete.setdefault(artifact.path, made) == made, f"{artifact.path} was done again"
         complete = {path: made for path, made in complete.items() if path.exists()}
         assert time.time() - begun < 600
-    out, err = start(world).communicate(timeout=300)
+    out, err = started(world, "run").communicate(timeout=300)
     document: dict[str, Any] = json.loads(out)
     assert {step["state"] for step in document["steps"]} <= {"made", "present"}, err
     expected = {f"{a.kind}/{a.key}": a.manifest.files for a in done[1].values()}

@@ -8,7 +8,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 import yaml
 
 from composer.artifact import Store
+from tests.flows.started import started
 
 ROWS, KILLS = 200_000, 20
 WORDS = ["river", "court", "leaf", "stone", "cloud", "fever", "dose", "string"]
@@ -24,11 +24,7 @@ State = dict[Path, tuple[int, int, int]]
 
 
 def start(folder: Path, store: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "flows", "ingest", "recipe.yaml", "--plain", "--json", "--store", store],
-        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
+    return started(folder, "ingest", "--store", store, stderr=subprocess.DEVNULL)
 
 
 def write_rows(path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from composer.artifact import Artifact, Store
-from composer.errors import InputError
+from composer.errors import InputError, StoreError
 from flows.cli import invoke
+from flows.reporting import write
 from flows.told import Leaf, Run, draw_page, leaves
 from tests.composer.report.made_up_run import made_up_run
 from tests.composer.report.test_page import Tree
@@ -99,3 +103,19 @@ def _address(run: Run) -> str:
     [leaf] = [each for each in leaves(run) if each.key.endswith("-report")]
     assert isinstance(leaf, Leaf)
     return str(leaf.content[0])
+
+
+def test_where_the_disk_is_full_an_older_page_stays(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing is left beside it."""
+    store, page = Store(done[0] / "store"), tmp_path / "page.html"
+    page.write_text("older")
+
+    def full(self: Path, text: str, **_: Any) -> int:
+        self.write_bytes(text.encode()[:100])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StoreError, match=r"--to: the page cannot be written: No space left on device; got .*page\.html"):
+        write(store, to=page)
+    assert [each.name for each in tmp_path.iterdir()] == ["page.html"]
+    assert page.read_text() == "older"

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,7 +16,7 @@ import yaml
 
 from composer.artifact import Artifact, Store
 from composer.errors import InputError, SpecError
-from composer.progress import Silence, listener
+from composer.progress import listener
 from flows.cli import invoke
 from flows.pipeline import make_plan
 from flows.recipe import read_recipe
@@ -27,6 +25,8 @@ from flows.trials.arms import Arm, read_arm, read_arms
 from flows.trials.design import Designed, design
 from flows.trials.plan import trial_plan
 from tests.conftest import small_recipe, write_world
+from tests.flows.started import started
+from tests.heard import Heard
 
 Done = tuple[Path, dict[str, Artifact]]
 QUICK = {"embed": None, "tags": None, "probe": None, "distance": None, "law": "proportional"}
@@ -37,16 +37,6 @@ def lay(folder: Path, **changes: Any) -> Path:
     write_world(folder)
     (folder / "recipe.yaml").write_text(yaml.safe_dump(small_recipe(root=str(folder), **{**QUICK, **changes}), sort_keys=False))
     return folder / "recipe.yaml"
-
-
-class Heard(Silence):
-    """A listener that remembers the lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def of(path: Path, *arms: Arm, **given: Any) -> Designed:
@@ -242,7 +232,7 @@ def test_a_trial_that_is_killed_goes_on_with_what_is_missing(
     lay(tmp_path, trial={"arms": {INVERSE.name: INVERSE.changes}, "seeds": 2})
     store, complete = Store(tmp_path / "store"), dict[Path, float]()
     for n_models in (1, 4):
-        process = start(tmp_path)
+        process = started(tmp_path, "trial")
         end = time.time() + 200
         while len(store.all("model")) < n_models and process.poll() is None and time.time() < end:
             time.sleep(0.02)
@@ -252,19 +242,11 @@ def test_a_trial_that_is_killed_goes_on_with_what_is_missing(
         assert n_models <= len(store.all("model")) < 6
         for artifact in store.all():
             assert complete.setdefault(artifact.path, made := artifact.manifest.made["at"]) == made, "it was done again"
-    out, err = start(tmp_path).communicate(timeout=250)
+    out, err = started(tmp_path, "trial").communicate(timeout=250)
     told = json.loads(out)
     assert told["made"] == told["steps"] - len(complete), err
     assert all(store.get(f"{path.parent.name}/{path.name}").manifest.made["at"] == at for path, at in complete.items())
     assert (told["trial"], told["values"], told["verdicts"]) == tuple(document[of] for of in ("trial", "values", "verdicts"))
-
-
-def start(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "flows", "trial", "recipe.yaml", "--plain", "--json"],
-        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from composer.errors import ModelError, SpecError
-from composer.progress import Silence, listener
+from composer.progress import listener
 from composer.train.adapters.lora import Lora
 from composer.train.adapters.loramoe import LoraMoe
 from composer.train.model import load, with_adapter
 from composer.types import ModelRef
+from tests.heard import Heard
 
 Make = Callable[..., Any]
 DOMAINS = ("law", "code")
@@ -116,16 +117,10 @@ def test_a_training_on_some_of_the_domains_names_only_those() -> None:
 
 
 def test_domains_of_one_type_are_said(network: Make) -> None:
-    class Ears(Silence):
-        said: list[str] = []
-
-        def say(self, line: str) -> None:
-            self.said.append(line)
-
-    token = listener.set(ears := Ears())
+    token = listener.set(heard := Heard())
     try:
         for knowledge in ((), ("law",)):
             LoraMoe(knowledge=knowledge).attach(network("llama"), previous=None, seed=1, domains=DOMAINS)
     finally:
         listener.reset(token)
-    assert [line[:34] for line in ears.said] == ["all domains are of one type: adapt"]
+    assert [line[:34] for line in heard.lines] == ["all domains are of one type: adapt"]

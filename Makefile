@@ -19,7 +19,7 @@ install: .venv/.installed  ## make .venv and install the project into it
 	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]"
 	touch $@
 
-demo: install  ## the whole story in the tiny world, under three minutes
+demo: install  ## the whole story in the tiny world, in three to four minutes on two cores
 	$(BIN)/sft-composer demo
 
 test: install  ## the default tests, in WORKERS processes: no network, no GPU

@@ -6,7 +6,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install demo test test-marked test-all vllm test-vllm ray test-ray check fix bench docs site links
+.PHONY: help install demo test test-marked test-all vllm test-vllm ray test-ray check fix bench evidence lab docs site links
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -70,6 +70,16 @@ fix: install  ## what can be mended by machine
 
 bench: install  ## every benchmark, quickly
 	for script in benchmarks/[a-z]*.py; do HF_HUB_OFFLINE=1 $(BIN)/python $$script --quick || exit 1; done
+
+evidence: install  ## what the methods are worth, in tiny worlds: an hour on two cores, then the tables (LONG=--long: many hours)
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/probe_truth.py --workers 2 --store runs/evidence/probe
+	for script in laws expansion replay_policies adapters; do \
+	  HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/$$script.py $(LONG) || exit 1; done
+	$(BIN)/python docs/generate.py
+
+lab: install  ## the same questions on real text (../shared/data), half an hour on two cores
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/real_text.py
+	$(BIN)/python docs/generate.py
 
 docs: install  ## write the generated tables again
 	$(BIN)/python docs/generate.py

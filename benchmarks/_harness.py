@@ -21,6 +21,7 @@ import os
 import platform
 import resource
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -34,6 +35,7 @@ import psutil
 
 QUICK = "--quick" in sys.argv
 LARGE = "--large" in sys.argv
+LONG = "--long" in sys.argv
 DEVICE = "cuda" if "--cuda" in sys.argv else "cpu"
 WARM = (256 if QUICK else 2048) << 20  # bytes
 
@@ -244,6 +246,7 @@ def tell(
         "name": name,
         "equal": equal,
         "sizes": sizes,
+        "commit": commit(),
         "machine": machine(),
         **({"ratios": listed} if len(listed) > 1 else {}),
         **({"costs": dict(costs)} if costs else {}),
@@ -262,6 +265,22 @@ def machine() -> str:
     import torch
 
     return f"{words}, {torch.cuda.get_device_name()}, torch {torch.__version__}"
+
+
+def commit() -> str:
+    """Return the commit that is checked out, with ``+`` where files were changed since; ``unknown`` outside of git."""
+    asked = (["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
+    try:
+        found, changed = (subprocess.run(each, capture_output=True, text=True, check=True).stdout.strip() for each in asked)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found + ("+" if changed else "")
+
+
+def write_evidence(name: str, *, control: str, sizes: Mapping[str, Any], tables: Mapping[str, Any], **more: Any) -> None:
+    """Keep a comparison of arms with a control: its tables, every run, and the commit and machine that it was made with."""
+    told = {"control": control, "sizes": sizes, "commit": commit(), "machine": machine(), "tables": tables, **more}
+    write_result(name, {"name": name, "ratios": [], **told})
 
 
 def write_result(name: str, result: Mapping[str, Any]) -> None:

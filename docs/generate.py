@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import evidence
 import measured
 import reference
 import yaml
@@ -84,33 +85,6 @@ def benchmarks() -> str:
     return "\n".join(lines)
 
 
-def policies() -> str:
-    """Return the table of the comparison of replay policies; empty where it was not made."""
-    path = ROOT / "benchmarks/results/replay_policies.json"
-    if not path.is_file():
-        return ""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    control, corrected = found["control"], f"corrected for {found['sizes']['comparisons']}"
-    lines = [
-        f"| measure | policy | mean | minus {control} | 95 % interval | {corrected} | better in |",
-        "| --- | --- | --: | --: | --- | --- | --- |",
-    ]
-    for of, (name, digits) in {"score": ("relative gain, %", 1), "exact_match": ("exact match", 3)}.items():
-        for each in found["policies"][of]:
-            told = f"| {name} | `{each['policy']}` | {each['mean']:.{digits}f} |"
-            if each["policy"] == control:
-                lines.append(f"{told} - | - | - | - |")
-                continue
-            ends = (f"{each[f'low{w}']:+.{digits}f} to {each[f'high{w}']:+.{digits}f}" for w in ("", "_corrected"))
-            better = f"{each['better_in']} of {each['pairs']}"
-            lines.append(f"{told} {each['difference']:+.{digits}f} | {' | '.join(ends)} | {better} |")
-        if again := found["again"].get(of):
-            mean, gap, low, high = (f"{again[key]:+.{digits}f}" for key in ("mean", "difference", "low", "high"))
-            better = f"{again['better_in']} of {again['pairs']}"
-            lines.append(f"| {name} | `{again['policy']}`, asked again | {mean[1:]} | {gap} | {low} to {high} | - | {better} |")
-    return "\n".join(lines)
-
-
 def scale() -> str:
     """Return the tables of the large scenario."""
     folder = ROOT / "docs/scale"
@@ -151,8 +125,9 @@ LEAST = 0.05  # seconds of a stage that is shown beside what was foreseen of it
 
 
 DOCUMENTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
-    "README.md": {"families": compact},
-    "benchmarks/README.md": {"results": benchmarks, "policies": policies},
+    "README.md": {"families": compact, "evidence": evidence.SUMMARY},
+    "benchmarks/README.md": {"results": benchmarks},
+    "docs/evidence.md": evidence.TABLES,
     "docs/scale.md": {"scale": scale, "validation": validation},
 }
 

@@ -23,7 +23,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     ),
     "license_conflicts": ("stop", "allow"), "train": (), "train.epochs": (), "train.batch_size": (), "train.learning_rate": (),
     "train.adapter": ("full", "lora", "loramoe", "lota", "mola", "osf", "shira"),
-    "train.law": ("potential", "expansion", "bandit", "excess", "levels"), "evaluate": (), "flow": (),
+    "train.law": ("potential", "expansion", "bandit", "excess", "progress", "levels"), "evaluate": (), "flow": (),
     "runner": ("thread", "process", "ray", "dask"), "trial": (),
 }  # fmt: skip
 

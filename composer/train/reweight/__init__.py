@@ -8,6 +8,7 @@ from composer.train.reweight.excess import Excess
 from composer.train.reweight.expansion import Expansion
 from composer.train.reweight.levels import Levels
 from composer.train.reweight.potential import Potential
+from composer.train.reweight.progress import Progress
 
 __all__ = ["REWEIGHTING", "Look", "Move", "Reweighting"]
 
@@ -16,5 +17,6 @@ REWEIGHTING: dict[str, type[Reweighting]] = {
     "expansion": Expansion,
     "bandit": Bandit,
     "excess": Excess,
+    "progress": Progress,
     "levels": Levels,
 }

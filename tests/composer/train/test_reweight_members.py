@@ -64,6 +64,28 @@ def test_what_a_floor_keeps_can_come_back() -> None:
     assert weights[1] > 0.3
 
 
+# Progress.
+
+
+def test_progress_to_the_digit_and_smoothed() -> None:
+    rule = law("progress", sigma=0.5, alpha=0.5, floor=0)
+    first = rule.move(look([0.5, 0.25, 0.25], [1.0, 1.0, 1.1], previous=[1.2, 1.0, 1.0]))
+    np.testing.assert_allclose(first.told["progress"], [0.4, 0.0, -0.4], atol=1e-12)
+    np.testing.assert_allclose(first.weights, np.array([0.75, 0.25, 0.125]) / 1.125, rtol=1e-12)
+    again = rule.move(look([0.5, 0.25, 0.25], [1.0, 0.9, 1.1], previous=[1.0, 1.0, 1.1], memory=first.memory))
+    np.testing.assert_allclose(again.told["progress"], [0.2, 0.2, -0.2], atol=1e-12)
+
+
+def test_a_domain_that_is_trained_too_much_loses_weight_by_progress_and_gains_by_potential() -> None:
+    seen = look([0.5, 0.5], [1.3, 1.0], previous=[1.2, 1.1], reference=[1.0, 1.0])
+    assert law("progress").move(seen).weights[0] < 0.5 < law("potential").move(seen).weights[0]
+
+
+def test_without_progress_anywhere_weights_rest() -> None:
+    for loss in ([1.0, 1.0], [NAN, NAN]):
+        assert law("progress").move(look([0.7, 0.3], loss, previous=[1.0, 1.0])).weights.tolist() == [0.7, 0.3]
+
+
 # Expansion.
 
 

@@ -5,6 +5,8 @@ WORKERS ?= 2
 export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
+# Many processes are started, and one that may not keep what it compiled leaves the next one to compile it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test test-marked test-all vllm test-vllm ray test-ray check fix bench docs site links
 

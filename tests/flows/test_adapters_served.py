@@ -64,7 +64,7 @@ def test_what_is_merged_writes_as_the_adapter_does(word: str, base: ModelRef, tm
 @pytest.mark.parametrize("word", sorted(ADAPTERS))
 def test_vllm_writes_as_transformers_does(word: str, base: ModelRef, tmp_path: Path) -> None:
     ref = left(base, word, tmp_path / word)
-    expected, engine = written(Hf(), ref), Vllm(dtype="float32", max_model_len=128)
+    expected, engine = written(Hf(), ref), Vllm(dtype="float32", max_model_len=128, kv_cache_memory_bytes=64 << 20)
     if word != "rslora":
         with pytest.raises(ModelError, match=rf"vLLM serves no adapter of the method {word}; put it into its base"):
             written(engine, ref)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from composer.artifact import Store
+from flows import spending
 from flows.cli import invoke
+from probes.cost import calibrate
 
 Done = tuple[Path, dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure for moments: what the rates are is not the question here."""
+    monkeypatch.setattr(spending, "calibrate", partial(calibrate, seconds=0.02, repeats=2))
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:

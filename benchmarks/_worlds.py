@@ -25,7 +25,7 @@ from _harness import LONG, QUICK
 from composer.artifact import Artifact, Store
 from composer.trial import holm, paired
 
-ROOT = Path(__file__).parents[1] / "runs" / ("evidence-quick" if QUICK else "evidence")
+ROOT = Path(__file__).parents[1] / "runs" / (f"quick-{Path(sys.argv[0]).stem}" if QUICK else "evidence")
 DOMAINS = ("law", "medicine", "finance", "science", "code", "general")
 WORLDS = (51,) if QUICK else (51, 52, 53)
 MIXTURES = {  # parts of every domain in what a base reads

@@ -97,25 +97,28 @@ def _ridge(form: str, shares: Shares, values: Matrix) -> Fitted:
 
 
 def _exponential(shares: Shares, y: Vector) -> tuple[float, Vector]:
-    """Return the constant and the exponents of one domain."""
+    """Return the constant and the exponents of one domain; the constant is ``1 / (1 + exp(-x_0))`` of the least value."""
     from scipy.optimize import least_squares
+    from scipy.special import expit, logit
 
     top = max(float(y.min()), 1e-9)
 
+    def bent(x: Vector) -> Vector:
+        return np.asarray(np.exp(np.minimum(shares @ x[1:], _HIGHEST)))
+
     def residuals(x: Vector) -> Vector:
-        return np.asarray(x[0] + np.exp(np.minimum(shares @ x[1:], _HIGHEST)) - y)
+        return np.asarray(top * expit(x[0]) + bent(x) - y)
 
     def slopes(x: Vector) -> Matrix:
-        bent = np.exp(np.minimum(shares @ x[1:], _HIGHEST))
-        return np.column_stack([np.ones_like(y), bent[:, None] * shares])
+        part = float(expit(x[0]))
+        return np.column_stack([np.full_like(y, top * part * (1 - part)), bent(x)[:, None] * shares])
 
     def begin(gap: float) -> Vector:
         """A law that is linear in the logarithm, about a constant a little below all values."""
-        c = float(np.clip(y.min() - gap * max(float(np.ptp(y)), 1e-6), 0.0, top))
+        c = float(np.clip(y.min() - gap * max(float(np.ptp(y)), 1e-6), 0.001 * top, 0.999 * top))
         t = np.linalg.lstsq(shares, np.log(np.maximum(y - c, 1e-9)), rcond=None)[0]
-        return np.concatenate([[c], t])
+        return np.concatenate([[logit(c / top)], t])
 
     first = min(map(begin, STARTS), key=lambda x: float(np.sum(residuals(x) ** 2)))
-    bounds = (np.r_[0.0, np.full(shares.shape[1], -np.inf)], np.r_[top, np.full(shares.shape[1], np.inf)])
-    found = least_squares(residuals, first, jac=slopes, bounds=bounds, x_scale="jac", max_nfev=EVALUATIONS)
-    return float(found.x[0]), np.asarray(found.x[1:])
+    found = least_squares(residuals, first, jac=slopes, method="lm", max_nfev=EVALUATIONS)
+    return top * float(expit(found.x[0])), np.asarray(found.x[1:])

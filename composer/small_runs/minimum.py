@@ -45,12 +45,12 @@ def lowest(of: Callable[[Shares], Vector], region: Region, *, starts: Shares) ->
     values = of(begun)
     spread = float(np.ptp(values)) or 1.0  # the tolerance is one of what differs
 
-    def scaled(w: Vector) -> float:
+    def scaled(w: Any) -> float:
         return float((of(w[None, :])[0] - values.min()) / spread)
 
     ends = [*begun]
     for start in begun[np.argsort(values, kind="stable")[:MOST_STARTS]]:
-        found = minimize(scaled, start, method="SLSQP", bounds=region.bounds, constraints=[SUM_ONE], options=dict(PATIENCE))
+        found = minimize(scaled, start, method="SLSQP", bounds=region.bounds, constraints=SUM_ONE, options=PATIENCE)
         if np.isfinite(found.x).all():
             ends.append(region.within(np.maximum(found.x, 0.0)))
     return np.asarray(ends[int(np.argmin(of(np.array(ends))))], dtype=np.float64)

@@ -10,6 +10,8 @@ from composer.errors import InputError
 from composer.small_runs.forms import FORMS, Fitted, Matrix, Vector, fit
 from composer.small_runs.region import Shares
 
+LUCK = 0.1  # in noise a quarter of all laws err less than the mean, and one in twenty with a p value below this
+
 
 @dataclass(frozen=True)
 class Error:
@@ -44,8 +46,8 @@ class Validation:
 
     @property
     def predicts(self) -> bool:
-        """Whether the law is better than the mean of the runs."""
-        return self.chosen.r2 > 0
+        """Whether the law is better than the mean of the runs, and luck alone would seldom do as well."""
+        return self.chosen.r2 > 0 and self.p < LUCK
 
 
 def validate(shares: Shares, values: Matrix, objective: Vector) -> Validation:

@@ -108,8 +108,8 @@ class Asked:
         assert self.recipe.budget.amount is not None
         return SmallRuns(
             name=self.recipe.name, domains=region.domains, runs=tuple(runs), seed=self.recipe.seed + APART,
-            measure=self.measure, objective=self.objective, design=self.kind, amount=self.amount, whole=self.recipe.budget.amount,
-            floor=region.floor, caps=region.caps,
+            measure=self.measure, objective=self.objective, design=self.kind, amount=self.amount,
+            whole=self.recipe.budget.amount, floor=region.floor, caps=region.caps,
         )  # fmt: skip
 
     def _region(self, sizes: Sizes | None) -> Region:

@@ -16,7 +16,7 @@ from composer.small_runs.forms import Matrix, Vector
 from composer.small_runs.minimum import LEVEL
 from composer.small_runs.region import Shares
 from composer.small_runs.validation import Error
-from flows.prediction.design import SmallRuns, explicit
+from flows.prediction.design import SmallRuns
 from flows.trials.measures import OF_A_DOMAIN, measure_of
 
 Stats = Mapping[str, Any]
@@ -94,7 +94,6 @@ def _proposal(design: SmallRuns, found: Validation, shares: Shares, objective: V
 
     weights, without = best(found.law), np.array([best(law) for law in found.left_out])
     ends = interval(np.array([law(weights[None, :])[0] @ objective for law in found.left_out]), found.residuals)
-    law = explicit(design.domains, weights.tolist())
     controls = {arm.name: s for arm, s in zip(design.runs, shares, strict=True) if arm.is_control}
     return {
         "weights": dict(zip(design.domains, weights.tolist(), strict=True)),
@@ -105,5 +104,4 @@ def _proposal(design: SmallRuns, found: Validation, shares: Shares, objective: V
         "controls": {name: said(found.law, at) for name, at in controls.items()},
         "outside": outside(shares, weights), "leverage": leverage(shares, weights),
         "largest_leverage": max(leverage(shares, each) for each in shares),
-        "arm": {"name": "predicted", "changes": {"law": law}},
     }  # fmt: skip

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
+from flows.prediction.design import explicit
+from flows.trials.arms import Arm
 from flows.trials.measures import measure_of
 from flows.trials.running import UNEQUAL
 
-DOUBTFUL = 0.1  # a p value from which on luck alone is said to do as well
 SAID = {"loss": "nats per token", "exact_match": "of exact match"}
 NOTE = (
     "The law is one of short runs of one seed, and of the mixtures that were run. That the best mixture of a short run is the "
@@ -19,24 +18,29 @@ NOTE = (
 
 
 def told(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the verdict on a law, its proposal in words, the arm to paste, and warnings."""
-    proposal = found["proposal"]
-    return {
-        "verdict": verdict(found), "proposed": None if proposal is None else proposed(found),
-        "paste": None if proposal is None else paste(proposal["arm"]), "warnings": _warnings(found), "note": NOTE,
-    }  # fmt: skip
+    """Return the verdict on a law, its proposal in words and as an arm, and warnings."""
+    said: dict[str, Any] = {"verdict": verdict(found), "warnings": _warnings(found), "note": NOTE}
+    if (proposal := found["proposal"]) is None:
+        return {**said, "proposed": None, "arm": None, "paste": None}
+    domains = found["design"]["domains"]
+    law = explicit(domains, [proposal["weights"][domain] for domain in domains])
+    arm = Arm(name="predicted", changes={"law": law})
+    return {**said, "proposed": proposed(found), "arm": arm.model_dump(mode="json"), "paste": paste(arm)}
 
 
 def verdict(found: Mapping[str, Any]) -> str:
     """Say whether the law predicts better than the mean of the runs."""
     chosen, unit = found["chosen"], SAID[found["design"]["measure"]]
     errs = f"it errs by {chosen['error']:.4f} {unit}, the mean by {chosen['error_of_mean']:.4f} (R2 {chosen['r2']:.2f}"
-    if found["proposal"] is None:
-        return (
-            f"The law predicts runs that it has not seen no better than the mean of the others: {errs}). So no mixture "
-            "is proposed; the best of these runs would be no prediction. More runs, or a larger share of the budget, may tell more."
-        )
-    return f"The law predicts runs that it has not seen better than the mean of the others: {errs}, p {chosen['p']:.2g})."
+    if found["proposal"] is not None:
+        return f"The law predicts runs that it has not seen better than the mean of the others: {errs}, p {chosen['p']:.2g})."
+    if chosen["r2"] > 0:
+        known = f"It is not known that the law predicts better than the mean of the runs: {errs}), but luck alone would do as "
+        known += f"well with a probability of about {chosen['p']:.1g}."
+    else:
+        known = f"The law predicts runs that it has not seen no better than the mean of the others: {errs})."
+    none = "So no mixture is proposed; the best of these runs would be no prediction."
+    return f"{known} {none} More runs, or a larger budget share, may tell more."
 
 
 def proposed(found: Mapping[str, Any]) -> str:
@@ -58,23 +62,19 @@ def proposed(found: Mapping[str, Any]) -> str:
     )
 
 
-def paste(arm: Mapping[str, Any]) -> str:
+def paste(arm: Arm) -> str:
     """Return an arm as ``sft-composer trial`` takes it, quoted for a shell.
 
     Examples
     --------
-    >>> print(paste({"name": "predicted", "changes": {"law": {"name": "explicit", "weights": {"law": 0.25, "code": 0.75}}}}))
+    >>> print(paste(Arm(name="predicted", changes={"law": {"name": "explicit", "weights": {"law": 0.25, "code": 0.75}}})))
     --arm "predicted 'law={name: explicit, weights: {law: 0.25, code: 0.75}}'"
     """
-    law = yaml.safe_dump(arm["changes"]["law"], default_flow_style=True, sort_keys=False, width=100_000).strip()
-    return f"""--arm "{arm["name"]} 'law={law}'\""""
+    return f'''--arm "{arm.name} '{arm}'"'''
 
 
 def _warnings(found: Mapping[str, Any]) -> list[str]:
     tokens = {run["name"]: run["loss_tokens"] for run in found["runs"]}
-    most, p = max(tokens.values()), found["chosen"]["p"]
+    most = max(tokens.values())
     less = [f"{name} {n:,.0f}" for name, n in tokens.items() if n < (1 - UNEQUAL) * most]
-    said = [f"some trained on {most:,.0f} loss tokens, but {', '.join(less)}: what was less trained is worse"] if less else []
-    if found["proposal"] is not None and p >= DOUBTFUL:
-        said.append(f"luck alone would do as well with a probability of about {p:.1g}: the proposal may rest on noise")
-    return said
+    return [f"some trained on {most:,.0f} loss tokens, but {', '.join(less)}: what was less trained is worse"] if less else []

@@ -60,8 +60,12 @@ def _errors(document: Mapping[str, Any]) -> Any:
 
 
 def _of_domains(document: Mapping[str, Any]) -> Any:
-    rows = [(domain, *_cells(error)) for domain, error in document["by_domain"].items()]
+    rows = [(domain, *_cells(error)) for domain, error in _in_order(document)]
     return table(f"The same of the {document['law']['form']} law, by domain", ("domain", "error", "the mean's", "R2"), rows)
+
+
+def _in_order(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float]]]:
+    return [(domain, document["by_domain"][domain]) for domain in document["domains"]]
 
 
 def _cells(error: Mapping[str, float]) -> tuple[str, str, str]:

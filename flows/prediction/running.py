@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from composer.artifact import Artifact, Store
 from flows.inputs import supply
+from flows.plan import Step
 from flows.prediction.design import Asked
 from flows.prediction.plan import pool_plan, prediction_plan, sizes_of
 from flows.prediction.telling import told
@@ -18,10 +20,16 @@ def carried_out(wanted: Asked, store: Store, *, plain: bool, traces: bool = Fals
 
     The pool comes first: how much data there is bounds the mixtures that are run.
     """
-    samples = carry_out(pool_plan(wanted, store), store, plain=plain, traces=traces)["pool"]
+    begun, pool, first = time.time(), pool_plan(wanted, store), list[str]()
+
+    def heard(step: Step, _: Artifact, was_there: bool) -> None:
+        first.extend([] if was_there else [step.label])
+
+    samples = carry_out(pool, store, plain=plain, told=heard, traces=traces)["pool"]
     made = wanted.designed(supply(samples, wanted.recipe.targets, wanted.recipe.budget.unit))
     plan = prediction_plan(made, store)
     predicted, done = walked(plan, store, until="predict", measure=wanted.measure, plain=plain, traces=traces)
+    done |= {"made": done["made"] + len(first), "minutes": round((time.time() - begun) / 60, 2)}
     return {**document(predicted), **done}
 
 

@@ -44,11 +44,11 @@ def show(document: Mapping[str, Any]) -> None:
 def _runs(document: Mapping[str, Any]) -> Any:
     design = document["design"]
     domains = design["domains"] if len(design["domains"]) < LONG else []
-    measure = measure_of(design["measure"])
-    of = "" if design["objective"] == "mean" else f", of {design['objective']}"
+    word, of = design["measure"], design["objective"]
+    measure = measure_of(word if of == "mean" else f"{word}.{of}")
     rows = [(run["name"], *run["shares"][: len(domains)], run["objective"]) for run in document["runs"]]
-    title = f"Short runs of {design['amount']:,}: realised shares, and {measure.said}{of}; {measure.better} is better"
-    return table(title, ("run", *domains, design["measure"].replace("_", " ")), rows)
+    title = f"Short runs of {design['amount']:,}: realised shares, and {measure.said}; {measure.better} is better"
+    return table(title, ("run", *domains, "value"), rows)
 
 
 def _errors(document: Mapping[str, Any]) -> Any:

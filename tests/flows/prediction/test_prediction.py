@@ -63,6 +63,7 @@ def test_what_short_runs_share_is_done_once_and_no_probe_is_asked(found: Found) 
     said = [line.partition(": ")[0] for line in lines if "steps done)" in line]
     assert said == ["uniform", "proportional", "run 1", "run 2", "run 3", "run 4"]
     assert [run["name"] for run in document["runs"]] == said
+    assert document["made"] == document["steps"] == sum(kinds.values())
 
 
 def test_a_run_is_the_plain_run_of_its_recipe_and_its_shares_are_those_that_came(found: Found) -> None:

@@ -59,8 +59,8 @@ def fit(form: str, shares: Shares, values: Matrix) -> Fitted:
     """Return the law of a form that fits the runs, for every measured domain by itself.
 
     The penalty of a ridge regression is that of least leave-one-out error; as it grows, the law becomes the mean of the runs.
-    The exponential law ``c_k + exp(sum_j t_kj r_j)`` has ``0 <= c_k <= min y`` and is fitted by least squares; the factor of
-    the published form ``c + k exp(sum_j t_j r_j)`` is in it, since shares sum to one.
+    The exponential law ``c_k + exp(sum_j t_kj r_j)`` has ``0 <= c_k <= min y`` and is fitted by least squares; a factor above
+    zero, as in the published form ``c + k exp(sum_j t_j r_j)``, is in it, since shares sum to one.
 
     Parameters
     ----------

@@ -37,6 +37,7 @@ from flows.command import (
 )
 from flows.examples import show_in_help
 from flows.merge import merge
+from flows.prediction import command as prediction
 from flows.publish import HubOption, PublicOption, RevisionOption, publication
 from flows.running import carry_out_and_show
 from flows.trials import command as trials
@@ -115,7 +116,7 @@ OWN: dict[str, Callable[..., None]] = {"export": _export, "train": _train}
 for _name, _summary in STAGE_COMMANDS.items():
     app.command(_name, rich_help_panel="Stages")(OWN.get(_name) or _stage_command(_name, _summary))
 app.command(rich_help_panel="Use")(merge)
-for _family in (init, generation, look, prove, reporting, trials, scheduling, completion):
+for _family in (init, generation, look, prove, reporting, trials, prediction, scheduling, completion):
     _family.register(app)
 
 

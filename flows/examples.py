@@ -55,6 +55,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "trial recipe.yaml --arms law=knowledge,inverse --seeds 5 --dry-run",
         "trial recipe.yaml --arm 'slow law=inverse train.learning_rate=1.0e-4' --measure exact_match --dry-run",
     ),
+    "predict": (
+        "predict recipe.yaml --budget-share 0.5 --dry-run",
+        "predict recipe.yaml --design random --measure exact_match --objective law --dry-run",
+    ),
     "serve": ("serve recipe.yaml --cron '0 3 * * *' --timezone Europe/Berlin", "serve recipe.yaml --interval 3600"),
     "deploy": ("deploy recipe.yaml --cron '0 3 * * *' --write-only", "deploy recipe.yaml --pool gpu --flow train"),
     "completion": ("completion bash", "completion fish"),

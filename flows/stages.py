@@ -21,6 +21,7 @@ from composer.types import KnowledgeDistribution, LossOn, MixContext, Mixture, S
 from flows import comparing, embedding, instructions, training
 from flows.inputs import forgetting, light_samples_of, references_of, supply
 from flows.models import Pinned, model_ref, tokenizer_of
+from flows.prediction.stage import predict
 from flows.sections import Corpus
 from flows.spread import Spread
 from flows.trials.stage import trial
@@ -278,5 +279,6 @@ STAGES: dict[str, Stage] = {
         Stage("retain", "retention", training.retain, version=2),
         Stage("report", "run", report),
         Stage("trial", "trial", trial),
+        Stage("predict", "prediction", predict),
     )
 }

@@ -13,6 +13,7 @@ from composer.artifact import Artifact, Store
 from flows.instruction_views import INSTRUCTION_VIEWS
 from flows.mask_view import mask_view
 from flows.plan import Plan, Step
+from flows.prediction.view import prediction_view
 from flows.routing_views import routing_view
 from flows.screen import LONG, err, number, out, table
 from flows.trials.view import trial_view
@@ -262,6 +263,7 @@ VIEWS: dict[str, Callable[[Artifact], Sequence[Any]]] = {
     "model": _model,
     "retention": _retention,
     "trial": trial_view,
+    "prediction": prediction_view,
 }
 
 

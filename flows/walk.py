@@ -25,7 +25,7 @@ Told = Callable[[Step, Artifact, bool], None]
 Perform = Callable[..., Artifact]
 Wrap = Callable[[Step, Perform, bool], Perform]
 
-LIGHT = frozenset({"ingest", "answers", "tag", "score", "mix", "replay", "export", "retain", "report", "trial"})
+LIGHT = frozenset({"ingest", "answers", "tag", "score", "mix", "replay", "export", "retain", "report", "trial", "predict"})
 """Stages that may be done beside any other."""
 
 

@@ -172,6 +172,6 @@ def unknown(step: Step, world: World) -> Cost:
 COSTS: Mapping[str, Callable[[Step, World], Cost]] = {
     "ingest": ingest, "pool": pool, "embed": embed, "embed-rows": embed_rows, "answers": answers, "tag": tag, "score": score,
     "compare": compare, "compose": compose, "export": export, "mix": small, "replay": small, "retain": small, "report": small,
-    "trial": small,
+    "trial": small, "predict": small,
     "cluster": unknown, "cover": unknown, "interfere": unknown, "reference": unknown, "mask": unknown,
 }  # fmt: skip

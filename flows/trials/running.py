@@ -26,10 +26,16 @@ OWN_BASE = "Every seed has a base model of its own, where the recipe trains one.
 
 def carried_out(trial: Designed, store: Store, *, plain: bool, traces: bool = False) -> dict[str, Any]:
     """Carry out what is missing of a trial and return what came out, as plain values."""
-    begun, plan, made = time.time(), trial_plan(trial, store), list[str]()
-    read = measure_of(trial.design.measure).read
+    plan = trial_plan(trial, store)
+    compared, done = walked(plan, store, until="trial", measure=trial.design.measure, plain=plain, traces=traces)
+    return {**document(compared), **done}
+
+
+def walked(plan: Plan, store: Store, *, until: str, measure: str, plain: bool, traces: bool) -> tuple[Artifact, dict[str, Any]]:
+    """Carry out a plan of many runs with word of every one; return what its last step left, and what was done."""
+    begun, made, read = time.time(), list[str](), measure_of(measure).read
     to_do = sum(not store.has(step.stage.kind, step.key) for step in plan)
-    with bar("steps of the trial", total=to_do, unit="steps") as shown:
+    with bar(f"steps of the {until}", total=to_do, unit="steps") as shown:
 
         def told(step: Step, artifact: Artifact, was_there: bool) -> None:
             if not was_there:
@@ -39,13 +45,11 @@ def carried_out(trial: Designed, store: Store, *, plain: bool, traces: bool = Fa
                 value = read(artifact.json("retention.json"))
                 state = "was there" if was_there else f"{len(made)} of {to_do} steps done"
                 whose = step.label.removeprefix("retain ").strip("()")
-                say(f"{whose}: {trial.design.measure} {'-' if value is None else f'{value:.3f}'} ({state})")
+                say(f"{whose}: {measure} {'-' if value is None else f'{value:.3f}'} ({state})")
 
-        compared = carry_out(plan, store, plain=plain, told=told, traces=traces)["trial"]
-    return {
-        **document(compared), "store": str(store), "steps": len(plan.steps), "made": len(made),
-        "minutes": round((time.time() - begun) / 60, 2),
-    }  # fmt: skip
+        last = carry_out(plan, store, plain=plain, told=told, traces=traces)[until]
+    minutes = round((time.time() - begun) / 60, 2)
+    return last, {"store": str(store), "steps": len(plan.steps), "made": len(made), "minutes": minutes}
 
 
 def document(compared: Artifact) -> dict[str, Any]:
@@ -71,13 +75,19 @@ def _warnings(told: dict[str, Any]) -> list[str]:
 
 def preview(trial: Designed, store: Store) -> dict[str, Any]:
     """Return what a trial would do: its arms, what is there and what is to do, and what the trainings would take."""
-    plan, design = trial_plan(trial, store), trial.design
+    design = trial.design
+    return {
+        "design": design.identity(), "runs": len(design.arms) * len(design.seeds), **outlook(trial_plan(trial, store), store),
+    }  # fmt: skip
+
+
+def outlook(plan: Plan, store: Store) -> dict[str, Any]:
+    """Return what is there of a plan of many runs, what is to do, and what it would take."""
     there = {id(step): store.find(step.stage.kind, step.key) for step in plan}
     to_do = Counter(step.stage.name for step in plan if there[id(step)] is None)
     return {
-        "design": design.identity(), "store": str(store), "runs": len(design.arms) * len(design.seeds),
-        "steps": len(plan.steps), "to_do": dict(to_do), "shared": sum("(" not in step.label for step in plan),
-        "seconds": _seconds(plan, there),
+        "store": str(store), "steps": len(plan.steps), "to_do": dict(to_do),
+        "shared": sum("(" not in step.label for step in plan), "seconds": _seconds(plan, there),
     }  # fmt: skip
 
 

@@ -98,6 +98,11 @@ def show_preview(document: Mapping[str, Any]) -> None:
     out.print(
         f"{document['runs']} runs over {seeds}; judged by {design['measure']}, a difference of {design['worth']:g} counts."
     )
+    show_outlook(document)
+
+
+def show_outlook(document: Mapping[str, Any]) -> None:
+    """Print what is to do of a plan of many runs, and what it would cost."""
     to_do = ", ".join(f"{name} {n}" for name, n in document["to_do"].items())
     n = sum(document["to_do"].values())
     out.print(f"{n} of {document['steps']} steps to do: {to_do or '-'}. {document['shared']} steps are of all runs.")

@@ -20,7 +20,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, A
 
 
 def test_the_commands_are_the_stages() -> None:
-    assert list(STAGE_COMMANDS) == [name for name in STAGES if name not in {"report", "trial"}]
+    assert list(STAGE_COMMANDS) == [name for name in STAGES if name not in {"report", "trial", "predict"}]
     for name, summary in STAGE_COMMANDS.items():
         assert summary.split(";")[0].split()[0] == STAGES[name].summary.split()[0], name
 

@@ -33,7 +33,7 @@ def test_every_stage_is_done_and_named_as_planned(done: Done) -> None:
     assert {step.label: (step.stage.kind, step.key) for step in plan_of(folder)} == {
         label: (artifact.kind, artifact.key) for label, artifact in artifacts.items()
     }
-    asked_for = {"answers", "embed-rows", "cluster", "cover", "interfere", "reference", "mask", "trial"}  # by others
+    asked_for = {"answers", "embed-rows", "cluster", "cover", "interfere", "reference", "mask", "trial", "predict"}  # by others
     assert {step.stage.name for step in plan_of(folder)} == set(STAGES) - asked_for
 
 

@@ -97,6 +97,13 @@ ROUTING: Schema = {
     "share": pl.Float64,  # mean over the tokens that training read; they sum to 1 over the experts
     "n_tokens": pl.UInt64,
 }
+ROUTES: Schema = {
+    "domain": pl.String,
+    "expert": pl.String,  # of a Mixture-of-LoRAs, or (base)
+    "prompts": pl.UInt32,  # of the domain that were read
+    "share": pl.Float64,  # of its prompts that go there, mean over the blocks; they sum to 1 over the experts
+    "probability": pl.Float64,  # that the routers give it, mean over blocks and prompts; null for the base
+}
 EVALUATION: Schema = {
     "domain": pl.String,
     "sample_id": pl.String,

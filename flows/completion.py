@@ -28,6 +28,13 @@ complete -o default -F _sft_composer_completion sft-composer
 """
 """Unlike Typer's own, it takes key=value for one word, which bash cuts at the sign, and sets no space after the sign."""
 
+FIRST = """\
+if [[ $funcstack[1] == _sft-composer ]]; then
+  _sft_composer_completion "$@"
+fi
+"""
+"""zsh reads the file as the body of a function at the first tab, and Typer's script then defines, and completes nothing."""
+
 
 def completion(
     shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="The shell to write for.", show_default=False)],
@@ -48,7 +55,7 @@ def script(shell: str) -> str:
     text = own.get_completion_script(  # type: ignore[attr-defined]
         prog_name=PROGRAM, complete_var="_SFT_COMPOSER_COMPLETE", shell=shell
     )
-    return f"{text}\n"
+    return f"{text}\n" if shell == "fish" else f"{text}\n{FIRST}"
 
 
 def register(app: typer.Typer) -> None:

@@ -127,12 +127,16 @@ def evaluate(
     loss_on: LossOn = "all", base: Artifact | None = None, trained: Artifact | None = None,
     domains: tuple[str, ...] | None = None,
 ) -> Stats:  # fmt: skip
-    """Measure loss and exact match of every domain on held-out rows."""
+    """Measure loss and exact match of every domain on held-out rows, and whom a mixture asks on them."""
     from probes.retention import measure, summarise
+    from probes.routes import routes
 
     with engine.open(model_ref(model, base, trained)) as session:
         rows = held_out(samples, most=spec.max_samples, domains=domains)
         found = measure(session, rows, max_length=max_length, loss_on=loss_on)
+        if getattr(session, "experts", ()):
+            sent = routes(session, rows, max_length=max_length, loss_on=loss_on)
+            tables.write(sent, folder / "routes.parquet", tables.ROUTES)
     tables.write(found, folder / "evaluation.parquet", tables.EVALUATION)
     summary = summarise(found)
     write_json(folder / "evaluation.json", summary)

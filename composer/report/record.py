@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -97,6 +97,16 @@ class Record:
         rows = pl.scan_parquet(found.file("samples.parquet")).select(columns)
         return (rows if only is None else rows.filter(pl.col("sample_id").is_in(only.implode()))).collect()
 
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """Return the distinct names, domains in the order of the recipe and all others behind them."""
+        there = dict.fromkeys(names)
+        return [*(domain for domain in self.domains if domain in there), *(each for each in there if each not in self.domains)]
+
+    def phase_of(self, artifact: Artifact) -> str:
+        """Return the name of the phase that an artifact was made for."""
+        phase = int(artifact.manifest.spec.get("phase", 0))
+        return str(self.phases[phase]["name"]) if phase < len(self.phases) else f"{phase + 1}"
+
     def label(self, artifact: Artifact) -> str:
         """Return what an artifact is of this run: its kind, and of which source, phase or stage."""
         spec = artifact.manifest.spec
@@ -106,8 +116,9 @@ class Record:
             stage = self.retention["stages"][self.evaluations.index(artifact)]
             return "evaluation before training" if stage == "before" else f"evaluation after {stage}"
         if artifact.kind in ("model", "mask") and len(self.phases) > 1 and "phase" in spec:
-            name = self.phases[spec["phase"]]["name"] if spec["phase"] < len(self.phases) else f"{spec['phase'] + 1}"
             word = WORDS.get(artifact.kind, artifact.kind)
-            return f"{word} {name}" + ("" if artifact.kind == "mask" or artifact in self.models else ", alone")
+            return f"{word} {self.phase_of(artifact)}" + (
+                "" if artifact.kind == "mask" or artifact in self.models else ", alone"
+            )
         word = WORDS.get(artifact.kind, artifact.kind)
         return f"{word} {spec['only']}" if "only" in spec else word

@@ -20,9 +20,10 @@ from typing import Any
 
 from composer.artifact import Artifact, Store
 from composer.progress import say
+from flows.demo import picture
 
 RECIPES = Path(__file__).parent
-POLICIES = {"none": "none", "random": "random", "stratified": "stratified", "InsCL (distance)": "distance"}
+POLICIES = {picture.NONE: "none", "random": "random", "stratified": "stratified", picture.REPLAY: "distance"}
 TARGET = "science"
 AMOUNT = 4_000  # loss tokens of the second stage of training
 DOCUMENTS = 7_000  # per domain; the base model reads 20,000 of all in its mixture
@@ -50,7 +51,9 @@ def run(folder: Path) -> Run:
                   for name, share in (("100 %", 1.0), ("50 %", 0.5))}  # fmt: skip
         done |= {name: _heard(f"tasks one after another, replay {name}", future) for name, future in tasks.items()}
         done |= {name: _heard(f"{TARGET} at {name}", future) for name, future in second.items()}
-    return {"folder": str(folder), "seconds": round(time.time() - begun, 1), **_document(folder, done)}
+    document = _document(folder, done)
+    document["lies"]["picture of it all"] = str(picture.draw(document, folder))
+    return {"folder": str(folder), "seconds": round(time.time() - begun, 1), **document}
 
 
 def arm(folder: Path, recipe: str, until: str | None, *overrides: str) -> Run:
@@ -114,6 +117,7 @@ def _document(folder: Path, done: Mapping[str, Run]) -> Run:
     known = _artifact(folder, done["domains"], "probe").json("knowledge.json")
     made = base.json("base.json")["stats"]["domains"]
     report = _artifact(folder, done["domains"], "compose").json("report.json")
+    at_hand = _at_hand(_artifact(folder, done["domains"], "pool"), report["unit"])
     retained = {name: _artifact(folder, done[name], "retain").json("retention.json") for name in POLICIES}
     expanded = {name: _artifact(folder, done[name], "retain").json("retention.json") for name in ("100 %", "50 %")}
     return {
@@ -121,13 +125,36 @@ def _document(folder: Path, done: Mapping[str, Run]) -> Run:
             "domains": known["domains"], "truth": [made[d]["document_share"] for d in known["domains"]], "p": known["p"],
             "low": known["low"], "high": known["high"], "n": known["n"], "accuracy": known["accuracy"],
         },
-        "composition": {"unit": report["unit"], "domains": report["domains"], "shortages": report["shortages"]},
+        "composition": {"unit": report["unit"], "shortages": report["shortages"],
+                        "domains": [each | {"at_hand": at_hand[each["domain"]]} for each in report["domains"]]},
+        "replayed": _replayed(_artifact(folder, done[picture.REPLAY], "compose").json("report.json")),
         "forgetting": {name: _forgetting(each) for name, each in retained.items()},
         "expansion": {name: _degradation(each) for name, each in expanded.items()},
         "lies": {"store": str(folder / "store"), "world": str(folder / "world"),
                  "mixed dataset": str(_artifact(folder, done["domains"], "export").path),
                  "tuned model": str(_model(folder, done["domains"]))},
     }  # fmt: skip
+
+
+def _at_hand(pool: Artifact, unit: str) -> dict[str, float]:
+    """Return the share of every domain in the data that there is to draw from, in the unit of the weights."""
+    import polars as pl
+
+    counted = pl.len() if unit == "samples" else pl.col(f"n_{unit}").sum()
+    rows = pl.read_parquet(pool.file("samples.parquet")).filter(pl.col("role") == "target")
+    found = dict(rows.group_by("domain").agg(counted.cast(pl.Int64)).iter_rows())
+    return {domain: n / sum(found.values()) for domain, n in found.items()}
+
+
+def _replayed(report: Run) -> list[Run]:
+    """Return how many rows of every stage were new, and how many came back of which earlier task."""
+    return [
+        {
+            "task": phase["name"], "new": sum(each["rows"] for each in phase["domains"] if not each["is_replay"]),
+            "replayed": {each["domain"]: each["rows"] for each in phase["domains"] if each["is_replay"]},
+        }
+        for phase in report["phases"]
+    ]  # fmt: skip
 
 
 def _forgetting(report: Run) -> Run:

@@ -42,6 +42,7 @@ class CausalSession:
         self.n_positions = getattr(base.config.get_text_config(), "max_position_embeddings", None)
         self._mixture: Any = getattr(model, "mixture", None)  # of LoRAs, which chooses one for every prompt
         self.routes = self._mixture is not None
+        self.experts: tuple[str, ...] = () if self._mixture is None else tuple(self._mixture.bank.names)
         self._limits = Limits(base.get_input_embeddings().num_embeddings, self.n_positions)
         self._ends = _end_ids(tokenizer, base)
 

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -38,6 +39,7 @@ from probes.tags import TAGGERS
 
 ROOT = Path(__file__).parents[2]
 BASH = Path("/bin/bash")
+ZSH = shutil.which("zsh")
 FAMILIES: dict[str, Any] = {
     "dedup": DEDUP, "law": LAWS, "replay": REPLAY, "select": SELECTORS, "replay_select": SELECTORS, "distance": DISTANCES,
     "cluster": CLUSTERERS, "probe": KNOWLEDGE, "engine": ENGINES, "embed": EMBEDDERS, "tags": TAGGERS, "exports": EXPORTERS,
@@ -129,6 +131,17 @@ def test_twice_the_tab_key_lists_the_words(terminal: Terminal) -> None:
     shown = terminal.type("sft-composer run recipe.yaml law=\t\t", until="uniform")
     assert "law=uniform" not in shown, "bash cuts a word at the sign"
     terminal.type("\x15echo 'cle'ar\n", until="clear")
+
+
+@pytest.mark.skipif(not ZSH, reason="needs zsh")
+def test_the_first_tab_in_zsh_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file in fpath is the body of the function that the first tab calls."""
+    assert invoke(["completion", "zsh"]) == 0
+    (tmp_path / "_sft-composer").write_text(capsys.readouterr().out)
+    stubs = "CURRENT=1 words=(x); compdef() { }; env() { print print completed }"
+    asked = f"{stubs}; fpath=(.); autoload -Uz _sft-composer; _sft-composer"
+    done = subprocess.run([str(ZSH), "-f", "-c", asked], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("completed\n", "", 0)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

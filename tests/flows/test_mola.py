@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from composer import tables
 from composer.artifact import Artifact, Store
 from composer.errors import InputError
 from flows.pipeline import make_plan
@@ -41,6 +42,14 @@ def test_a_lora_of_every_domain_comes_before_the_mixture(done: Done, world: Path
         assert f"adapter/experts/{domain}/adapter_model.safetensors" in made["train"].manifest.files
     before, after = (made[f"evaluate {when}"].manifest.stats["domains"] for when in ("before", "after mixture"))
     assert all(after[domain]["loss_nats_per_token"] < before[domain]["loss_nats_per_token"] for domain in DOMAINS)
+    assert "routes.parquet" not in made["evaluate before"].manifest.files
+    routes = tables.read(made["evaluate after mixture"].file("routes.parquet"), tables.ROUTES)
+    assert routes.rows(named=True)[0].keys() == tables.ROUTES.keys()
+    assert set(routes["expert"]) == set(DOMAINS)
+    for (_, n), own in routes.group_by("domain", "prompts"):
+        assert n > 0
+        assert own["share"].sum() == pytest.approx(1)
+        assert own["probability"].sum() == pytest.approx(1, abs=1e-5)
     again, _ = planned(done, world, "train.adapter.eta=0.5")
     keys = {step.label: step.key for step in again}
     assert all(keys[f"train {domain} expert"] == made[f"train {domain} expert"].key for domain in DOMAINS)

@@ -13,6 +13,9 @@ from composer.report.numbers import shortened
 SIZES = ((7, (68, 34, 13)), (12, (48, 30, 12)), (24, (34, 24, 10)), (36, (15, 15, 0)), (float("inf"), (13, 14, 0)))
 """Up to how many columns a cell has which width and height and its number which size, in pixels; 0 is no number."""
 
+MANY, LOW = 24, (16, 10)
+"""More rows than so many are this low, and their numbers this small, so that a matrix fits on a printed page."""
+
 SWITCH = (0.525, 0.725)
 """How dark a cell is from which on its number is read better in the other of black and white: on dark pages, on light ones."""
 
@@ -24,6 +27,8 @@ def heat(
     """Draw a matrix; cells show their number where there is room, and ``outlined`` ones have a border."""
     n = len(columns)
     width, height, font = next(size for most, size in SIZES if n <= most)
+    if len(names) > MANY:
+        height, font = min(height, LOW[0]), min(font, LOW[1])
     known = [v for row in values for v in row if v is not None]
     low, high = reach or (min(known, default=0.0), max(known, default=1.0))
     heads = [shortened(each, 22) for each in columns]

@@ -6,11 +6,13 @@ from composer.report.section import Chapter
 from composer.report.sections import (
     cost,
     dropped,
+    experts,
     forgotten,
     insinfo,
     instructions,
     knowledge,
     licences,
+    masks,
     retention,
     schedule,
     similarity,
@@ -20,5 +22,6 @@ from composer.report.sections import (
 
 CHAPTERS: tuple[Chapter, ...] = (
     knowledge.CHAPTER, weights.CHAPTER, schedule.CHAPTER, similarity.CHAPTER, instructions.CHAPTER, insinfo.CHAPTER,
-    training.CHAPTER, retention.CHAPTER, forgotten.CHAPTER, dropped.CHAPTER, licences.CHAPTER, cost.CHAPTER,
+    training.CHAPTER, experts.CHAPTER, masks.CHAPTER, retention.CHAPTER, forgotten.CHAPTER, dropped.CHAPTER, licences.CHAPTER,
+    cost.CHAPTER,
 )  # fmt: skip

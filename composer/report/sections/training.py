@@ -12,6 +12,7 @@ from composer.report.draw import Mini, colour, minis
 from composer.report.numbers import count
 from composer.report.record import Record
 from composer.report.section import Chapter, Figure, Key, Panel, Part, Table, Words
+from composer.report.sections.references import references
 
 STRETCHES = 60  # of training, over each of which a loss is averaged
 
@@ -24,6 +25,8 @@ def panel(run: Record, runs: Sequence[Record]) -> Panel | None:
     parts: list[Part] = []
     if (looks := _looks(run)) is not None:
         parts += _moving(looks, run, runs)
+        beside = [(each, own) for each in runs if (own := _looks(each)) is not None]
+        parts += [drawn] if (drawn := references(run, looks, beside)) else []
     if (means := _means(run)) is not None:
         parts.append(_losses(means, run, runs))
     steps = sum(each.manifest.stats["steps"] for each in models)
@@ -70,15 +73,10 @@ def _reach(frames: Sequence[pl.DataFrame | None], *columns: str, zero: bool = Fa
     return (min(0.0, low) if zero or low < high / 2 else low, high)
 
 
-def _domains(frame: pl.DataFrame, run: Record) -> list[str]:
-    there = set(frame["domain"].unique())
-    return [*(d for d in run.domains if d in there), *sorted(there - set(run.domains))]
-
-
 def _moving(looks: pl.DataFrame, run: Record, runs: Sequence[Record]) -> list[Part]:
-    names = _domains(looks, run)
+    names = run.in_order(sorted(looks["domain"].unique()))
     parts: list[Part] = []
-    references = looks["reference_nats"].is_not_null().any()
+    compared = looks["reference_nats"].is_not_null().any()
     for column, title, stepped in (("weight", "Weight of every domain over training", True),
                                    ("loss_nats", "Held-out loss of every domain, nats per token", False)):  # fmt: skip
         level = (lambda own: own["reference_nats"][0]) if column == "loss_nats" else None
@@ -87,7 +85,7 @@ def _moving(looks: pl.DataFrame, run: Record, runs: Sequence[Record]) -> list[Pa
         table = Table(("domain", "step", "samples", column.replace("_", " "), "state"),
                       looks.select("domain", "step", "seen", column, "state").sort("domain", "step").rows())  # fmt: skip
         says = f"{len(names)} domains on one scale from {reach[0]:.2f} to {reach[1]:.2f}. {_moved_most(panels)}"
-        keys = (Key("level", "reference", "dash"),) if level and references else ()
+        keys = (Key("level", "reference", "dash"),) if level and compared else ()
         note = f"All panels share the scale {reach[0]:.2f} to {reach[1]:.2f}; across are the samples trained on."
         parts.append(Figure(title, minis(panels, says=says, reach=_room(reach), stepped=stepped), table, note=note, keys=keys))
     return parts
@@ -113,7 +111,7 @@ def _room(reach: tuple[float, float]) -> tuple[float, float]:
 
 
 def _losses(means: pl.DataFrame, run: Record, runs: Sequence[Record]) -> Figure:
-    names = _domains(means, run)
+    names = run.in_order(sorted(means["domain"].unique()))
     panels = [_mini(means, name, i, "loss_nats", None) for i, name in enumerate(names)]
     reach = _reach([_means(each) for each in runs], "loss_nats")
     table = Table(

@@ -20,7 +20,7 @@ ATTACKS = (
 FRAMES: Mapping[str, tables.Schema] = {
     "samples": tables.SAMPLE, "dropped": tables.DROPPED, "instructions": tables.INSTRUCTION, "scores": tables.INSTRUCTION_SCORE,
     "clusters": tables.CLUSTERS, "composition": tables.COMPOSITION, "trace": tables.TRACE, "weights": tables.WEIGHTS,
-    "evaluation": tables.EVALUATION,
+    "evaluation": tables.EVALUATION, "routing": tables.ROUTING, "routes": tables.ROUTES,
 }  # fmt: skip
 ROWS = 6  # training rows of a domain; as many more are held out
 LICENSES = ("CC-BY-4.0", "MIT", "")
@@ -199,6 +199,8 @@ class Maker:
     def trained(self) -> None:
         """Make a model per phase with its trace and moving weights, the measurements between them, and the retention."""
         evaluations = [self._evaluation(0, None)]
+        looks = {domain: {"loss_nats": 2.0, "looks": [5.0, 2.0], "rows": ROWS} for domain in self.domains}
+        self.make("reference", reference=looks)
         for k in range(len(self.groups)):
             names = [d for g in self.groups[: k + 1] for d in g]
             steps = np.repeat(np.arange(12), len(names))
@@ -209,10 +211,15 @@ class Maker:
             more = {"n_loss_tokens": 9, "reference_nats": 2.0, "state": "updated", "told": []}
             moved = {**same, **{column: [each] * len(of) for column, each in more.items()}}
             weights = pl.DataFrame(moved, schema=dict(tables.WEIGHTS))
-            spec = {"adapter": {"name": "full"}, "learning_rate": 1e-3, "batch_size": 8}
+            adapter = {"name": "loramoe", "knowledge": names[:1]}
+            spec = {"adapter": adapter, "learning_rate": 1e-3, "batch_size": 8}
+            self._mask(k)
             stats = {"steps": 12, "samples": 96, "loss_first": 3.0, "loss_last": 2.0, "n_tokens": 5000}
             model = self.make(
-                "model", spec={"phase": k, "spec": spec}, stats=stats, frames={"trace": trace, "weights": weights}
+                "model",
+                spec={"phase": k, "spec": spec},
+                stats=stats,
+                frames={"trace": trace, "weights": weights, "routing": self._routing(names)},
             )
             evaluations.append(self._evaluation(k + 1, model))
         names = ["before", *(f"phase {k + 1}" for k in range(len(self.groups)))]
@@ -221,6 +228,35 @@ class Maker:
             inputs={"evaluations": [each.key for each in evaluations]},
             retention=self._retention(names, evaluations),
         )
+
+    def _routing(self, domains: Sequence[str]) -> pl.DataFrame:
+        """Four experts in two maps, of which the first has most."""
+        kinds, shares = ("knowledge", "knowledge", "task", "task"), (0.4, 0.1, 0.3, 0.2)
+        rows = [
+            (path, domain, i, kind, part, 50)
+            for path in ("up", "down") for domain in domains for i, (kind, part) in enumerate(zip(kinds, shares, strict=True))
+        ]  # fmt: skip
+        return pl.DataFrame(rows, schema=dict(tables.ROUTING), orient="row")
+
+    def _routes(self, experts: Sequence[str]) -> pl.DataFrame:
+        """The routers find the LoRA of three prompts of four, and ask the first one else."""
+        rows = [
+            (domain, expert, ROWS, 0.75 * (expert == domain) + 0.25 * (expert == experts[0]), 0.5)
+            for domain in self.domains for expert in experts
+        ]  # fmt: skip
+        return pl.DataFrame(rows, schema=dict(tables.ROUTES), orient="row")
+
+    def _mask(self, phase: int) -> None:
+        kinds = {"mlp.up_proj": (2, 800, 60), "self_attn.q_proj": (2, 200, 40)}
+        own = {
+            kind: {"matrices": m, "entries": n, "kept": kept, "density": kept / n, "earlier": phase * kept}
+            for kind, (m, n, kept) in kinds.items()
+        }
+        mask = {
+            "steps": 4, "rows": 32, "wanted": 120, "kept": 100, "entries": 1000, "density": 0.1, "scope": "global",
+            "earlier": 100 * phase, "overlap": 0.0, "kinds": own,
+        }  # fmt: skip
+        self.make("mask", spec={"phase": phase}, mask=mask)
 
     def _evaluation(self, stage: int, model: Artifact | None) -> Artifact:
         """Every domain is right on all rows in its own stage, on half of them one stage later, on none before."""
@@ -239,9 +275,9 @@ class Maker:
                 "exact_stderr": 0.05, "stderr": 0.1}
             for (d,), part in frame.group_by("domain", maintain_order=True)
         }  # fmt: skip
-        return self.make(
-            "evaluation", inputs={"trained": model.key} if model else {}, evaluation=summary, frames={"evaluation": frame}
-        )
+        known = [d for group in self.groups[:stage] for d in group]
+        frames = {"evaluation": frame, **({"routes": self._routes(known)} if known else {})}
+        return self.make("evaluation", inputs={"trained": model.key} if model else {}, evaluation=summary, frames=frames)
 
     def _retention(self, names: Sequence[str], evaluations: Sequence[Artifact]) -> dict[str, Any]:
         found = [each.json("evaluation.json") for each in evaluations]

@@ -67,11 +67,13 @@ def laws() -> str:
     """Return what every law made of the same budget."""
     found = _found("laws")
     rows = []
-    for row in found["tables"]["known"]:
-        new, loss = (_row(found, of, row["arm"]) for of in ("new", "loss"))
-        rows.append([row["arm"], f"{row['mean']:.3f}", _gap(row), _p(row), f"{new['mean']:.3f}", _gap(new),
-                     f"{loss['mean']:.3f}", _gap(loss), _p(loss)])  # fmt: skip
-    head = ["weights", "known", "minus uniform", "p", "new", "minus uniform", "loss", "minus uniform", "p"]
+    told = [(found["tables"], row, "") for row in found["tables"]["known"]]
+    told += [(found["again"], row, ", asked again") for row in found["again"].get("known", ())[1:]]
+    for tables, row, more in told:
+        new, loss = (next(each for each in tables[of] if each["arm"] == row["arm"]) for of in ("new", "loss"))
+        rows.append([row["arm"] + more, str(row["pairs"]), f"{row['mean']:.3f}", _gap(row), _p(row),
+                     f"{new['mean']:.3f}", _gap(new), f"{loss['mean']:.3f}", _gap(loss), _p(loss)])  # fmt: skip
+    head = ["weights", "pairs", "known", "minus uniform", "p", "new", "minus uniform", "loss", "minus uniform", "p"]
     return _table(head, rows)
 
 
@@ -149,7 +151,9 @@ def _ours(known: Mapping[str, Any], cuts: Mapping[str, Row]) -> list[list[str]]:
     return [
         ["nine tenths of the target do as well (ours)", "-",
          f"{best['loss_cut']:.1%} less, with {best['target_kept']:.1%} of the target's score"],
-        ["weights that follow progress lower the loss (ours)", "-", f"{_gap(_row(known, 'loss', 'uniform, progress'))} nats"],
+        ["more of what the base lacks (`inverse`) beats uniform weights, asked again", "its control",
+         _gap(known["again"]["known"][1])],
+        ["weights that follow progress do (ours)", "-", _gap(_row(known, "known", "uniform, progress"))],
     ]  # fmt: skip
 
 

@@ -268,8 +268,9 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """Return the commit that is checked out, with ``+`` where files were changed since; ``unknown`` outside of git."""
-    asked = (["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
+    """Return the commit that is checked out, with ``+`` where code was changed since; ``unknown`` outside of git."""
+    code = ("composer", "flows", "probes", "benchmarks/*.py")
+    asked = (["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no", "--", *code])
     try:
         found, changed = (subprocess.run(each, capture_output=True, text=True, check=True).stdout.strip() for each in asked)
     except (OSError, subprocess.CalledProcessError):

@@ -12,6 +12,7 @@ from typing import Any
 
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 Row = Mapping[str, Any]
+NOT_YET = "Not measured yet."
 
 
 def _found(name: str) -> dict[str, Any]:
@@ -35,8 +36,13 @@ def _p(row: Row) -> str:
     return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    dashes = ["---" if i == 0 else "--:" for i in range(len(head))]
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> str:
+    """Return a table whose first columns are words."""
+    dashes = ["---" if i < words else "--:" for i in range(len(head))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, dashes, *rows))
 
 
@@ -46,7 +52,7 @@ def made_with() -> str:
     for name in filter(_measured, ("probe_truth", "laws", "expansion", "replay_policies", "adapters", "real_text")):
         found = _found(name)
         rows.append([f"`benchmarks/{name}.py`", f"`{found.get('commit', 'not kept')}`", found["machine"]])
-    return _table(["script", "commit", "machine"], rows)
+    return _table(["script", "commit", "machine"], rows, words=3)
 
 
 def probe() -> str:
@@ -84,8 +90,8 @@ def expansion() -> str:
     told += [(found["again"], found["claims_again"], row, ", asked again") for row in found.get("again", {}).get("target", ())]
     for tables, claims, row, more in told:
         lost, of = (next(each for each in side if each["arm"] == row["arm"]) for side in (tables["lost"], claims))
-        rows.append([row["arm"] + more, str(row["pairs"]), f"{row['mean']:.3f}", f"{of['target_kept']:.1%}", _gap(row),
-                     f"{lost['mean']:+.3f}", f"{of['loss_cut']:.1%}", _gap(lost)])  # fmt: skip
+        rows.append([row["arm"] + more, str(row["pairs"]), f"{row['mean']:.3f}", _share(of['target_kept']), _gap(row),
+                     f"{lost['mean']:+.3f}", _share(of['loss_cut']), _gap(lost)])  # fmt: skip
     return _table(["second stage", "pairs", "target", "of alone", "minus alone", "others lost", "cut by", "minus alone"], rows)
 
 
@@ -97,7 +103,7 @@ def replay() -> str:
         gain = _row(found, "gain", row["arm"]) if "gain" in found["tables"] else {}
         wide = _gap(row, wide="_corrected")
         rows.append([f"`{row['arm']}`", str(row["pairs"]), f"{row['mean']:.3f}", _gap(row), wide, _p(row),
-                     f"{gain['mean']:.1%}" if gain else "-", _gap(gain) if gain else "-"])  # fmt: skip
+                     _share(gain['mean']) if gain else "-", _gap(gain) if gain else "-"])  # fmt: skip
     head = ["policy", "pairs", "exact match", f"minus {found['control']}", "corrected", "p", "relative gain", "minus it"]
     return _table(head, rows)
 
@@ -127,33 +133,48 @@ def real_text() -> str:
 
 def summary() -> str:
     """Return the README's table: every claim beside what was measured of it."""
-    known, grown, kept, tuned = (_found(name) for name in ("laws", "expansion", "replay_policies", "adapters"))
-    found, cuts = _found("probe_truth"), {each["arm"]: each for each in grown["claims"]}
-    rows = [
-        ["a base's mixture can be probed (VersaTune)", "-",
-         f"total variation {found['ratio']:.3f}; equal shares {found['sizes']['even_guess']:.3f}"],
-        ["weights aligned with it beat uniform ones (VersaTune)", "+35.21 %", _gap(_row(known, "known", "knowledge"))],
-        ["weights that follow the learnable potential do (VersaTune)", "the same",
-         _gap(_row(known, "known", "knowledge, potential"))],
-        ["expansion costs the others less (VersaTune)", "38.77 % less",
-_cut(cuts["expansion"])],
-        *_ours(known, grown),
-        ["replay (stratified) beats none", "-", _gap(_turned(_row(kept, "exact_match", "none")))],
-        ["replay by distance beats random replay (InsCL)", "93.3 and 92.0 % of an expert", _distance(kept)],
-        ["`spread` beats stratified replay (ours)", "-", _gap(_row(kept, "exact_match", "spread"))],
-        ["a lottery ticket keeps old skills (LoTA)", "better than full and LoRA", _lota(tuned)],
-    ]  # fmt: skip
-    return _table(["claim", "the paper", "here, with 95 % intervals"], rows)
+    of = {"probe_truth": _of_probe, "laws": _of_laws, "expansion": _of_expansion, "replay_policies": _of_replay,
+          "adapters": _of_adapters}  # fmt: skip
+    rows = [row for name, rows in of.items() if _measured(name) for row in rows(_found(name))]
+    return _table(["claim", "the paper", "here, with 95 % intervals"], rows, words=3) if rows else NOT_YET
 
 
-def _ours(known: Mapping[str, Any], grown: Mapping[str, Any]) -> list[list[str]]:
-    quick = (grown.get("claims_again") or grown["claims"])[-1]
-    again = known.get("again", {}).get("known") or [_row(known, "known", "inverse")]
+def _of_probe(found: Mapping[str, Any]) -> list[list[str]]:
+    told = f"total variation {found['ratio']:.3f}; equal shares {found['sizes']['even_guess']:.3f}"
+    return [["a base's mixture can be probed (VersaTune)", "-", told]]
+
+
+def _of_laws(found: Mapping[str, Any]) -> list[list[str]]:
+    again = found.get("again", {}).get("known") or [_row(found, "known", "inverse")]
     return [
-        ["the same rule with larger steps and a cap", "-", _cut(quick)],
-        ["more of what the base lacks (`inverse`) beats uniform weights", "its control", _gap(again[-1])],
-        ["weights that follow progress do, too (ours)", "-", _gap(_row(known, "known", "uniform, progress"))],
-    ]  # fmt: skip
+        ["weights aligned with it beat uniform ones (VersaTune)", "+35.21 %", _gap(_row(found, "known", "knowledge"))],
+        ["weights that follow the potential do (VersaTune)", "the same", _gap(_row(found, "known", "knowledge, potential"))],
+        ["more of what the base lacks does (`inverse`)", "its control", _gap(again[-1])],
+        ["weights that follow progress do (ours)", "-", _gap(_row(found, "known", "uniform, progress"))],
+    ]
+
+
+def _of_expansion(found: Mapping[str, Any]) -> list[list[str]]:
+    own = {each["arm"]: each for each in found["claims"]}
+    return [
+        ["expansion costs the others less (VersaTune)", "38.77 % less", _cut(own["expansion"])],
+        ["the same rule with larger steps and a cap", "-", _cut((found.get("claims_again") or found["claims"])[-1])],
+    ]
+
+
+def _of_replay(found: Mapping[str, Any]) -> list[list[str]]:
+    return [
+        ["replay (stratified) beats none", "-", _gap(_turned(_row(found, "exact_match", "none")))],
+        ["replay by distance beats random replay (InsCL)", "93.3 and 92.0 % of an expert", _distance(found)],
+        ["`spread` beats stratified replay (ours)", "-", _gap(_row(found, "exact_match", "spread"))],
+    ]
+
+
+def _of_adapters(found: Mapping[str, Any]) -> list[list[str]]:
+    arms = ("lota", "full, half the rate")
+    lota, half = ([_row(found, of, arm)["mean"] for of in ("new", "retained")] for arm in arms)
+    told = f"new {lota[0]:.3f}, old {lota[1]:.3f}; full at half the rate {half[0]:.3f} and {half[1]:.3f}"
+    return [["a lottery ticket learns, and keeps old skills (LoTA)", "better than full and LoRA", told]]
 
 
 def _turned(row: Row) -> Row:
@@ -162,19 +183,12 @@ def _turned(row: Row) -> Row:
 
 
 def _cut(claim: Row) -> str:
-    return f"{claim['loss_cut']:.1%} less, with {claim['target_kept']:.1%} of the target's score"
+    return f"{_share(claim['loss_cut'])} less, with {_share(claim['target_kept'])} of the target's score"
 
 
 def _distance(kept: Mapping[str, Any]) -> str:
     distance, random = (_row(kept, "gain", arm)["mean"] for arm in ("distance", "random"))
-    return f"{distance:.1%} and {random:.1%}"
-
-
-def _lota(tuned: Mapping[str, Any]) -> str:
-    lota, half = (
-        (_row(tuned, "new", arm)["mean"], _row(tuned, "retained", arm)["mean"]) for arm in ("lota", "full, half the rate")
-    )
-    return f"new {lota[0]:.3f}, old {lota[1]:.3f}; full at half the rate {half[0]:.3f} and {half[1]:.3f}"
+    return f"{_share(distance)} and {_share(random)}"
 
 
 def _measured(*names: str) -> bool:
@@ -184,7 +198,7 @@ def _measured(*names: str) -> bool:
 
 
 def _table_of(make: Callable[[], str], *names: str) -> Callable[[], str]:
-    return lambda: make() if _measured(*names) else "Not measured yet."
+    return lambda: make() if _measured(*names) else NOT_YET
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -196,4 +210,3 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "real-text": _table_of(real_text, "real_text"),
     "made-with": made_with,
 }
-SUMMARY = _table_of(summary, "probe_truth", "laws", "expansion", "replay_policies", "adapters")

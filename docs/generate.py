@@ -125,7 +125,7 @@ LEAST = 0.05  # seconds of a stage that is shown beside what was foreseen of it
 
 
 DOCUMENTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
-    "README.md": {"families": compact, "evidence": evidence.SUMMARY},
+    "README.md": {"families": compact, "evidence": evidence.summary},
     "benchmarks/README.md": {"results": benchmarks},
     "docs/evidence.md": evidence.TABLES,
     "docs/scale.md": {"scale": scale, "validation": validation},

@@ -40,9 +40,9 @@ def test_a_row_has_its_mean_its_difference_and_a_corrected_p(evidence: Any, tmp_
         tmp_path, "replay_policies", tables={"exact_match": exact, "gain": [row("stratified", 0.5), row("none", 0.02, **GAP)]}
     )
     lines = evidence.TABLES["replay"]().splitlines()
-    assert lines[2] == "| `stratified` | 12 | 0.250 | - | - | - | 50.0% | - |"
+    assert lines[2] == "| `stratified` | 12 | 0.250 | - | - | - | 50.0 % | - |"
     assert lines[3].startswith(
-        "| `none` | 12 | 0.200 | -0.050 (-0.100 to -0.001) | -0.050 (-0.120 to +0.020) | < 0.001 | 2.0% |"
+        "| `none` | 12 | 0.200 | -0.050 (-0.100 to -0.001) | -0.050 (-0.120 to +0.020) | < 0.001 | 2.0 % |"
     )
     assert evidence.TABLES["made-with"]().splitlines()[2:] == ["| `benchmarks/replay_policies.py` | `abc` | a machine |"]
 
@@ -50,7 +50,7 @@ def test_a_row_has_its_mean_its_difference_and_a_corrected_p(evidence: Any, tmp_
 def test_what_was_not_measured_has_no_numbers(evidence: Any, tmp_path: Path) -> None:
     write(tmp_path, "laws", ratios=[])
     assert {make() for name, make in evidence.TABLES.items() if name != "made-with"} == {"Not measured yet."}
-    assert evidence.SUMMARY() == "Not measured yet."
+    assert evidence.summary() == "Not measured yet."
 
 
 def test_the_probe_has_a_line_for_every_mixture_and_one_for_all(evidence: Any, tmp_path: Path) -> None:

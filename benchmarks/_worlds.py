@@ -123,6 +123,14 @@ def recipe(world: int, seed: int, model: str, **fields: Any) -> Any:
     })  # fmt: skip
 
 
+def training(rate: float, law: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return how an arm trains in full; a law that compares with references has them made on each domain alone."""
+    reference = {"epochs": 1, "rows": 20} if QUICK else {"epochs": 10, "rows": 200}
+    compares = law is not None and law["name"] in ("potential", "expansion")
+    moving = {"law": law, **({"reference": reference} if compares else {})} if law else {}
+    return {"adapter": {"name": "full"}, "epochs": 1, "batch_size": 24, "learning_rate": rate, "threads": 1, **moving}
+
+
 def carried_out(read: Any) -> dict[str, Artifact]:
     """Carry out a recipe, or find it carried out, without a word."""
     from flows.pipeline import make_plan

@@ -30,6 +30,7 @@ from _worlds import (
     seeds,
     show,
     swept,
+    training,
     workers,
 )
 
@@ -37,7 +38,6 @@ SEEDS, MORE = seeds(621, 4), () if QUICK else seeds(821, 8)
 FIRST, SECOND = (600, 400) if QUICK else (12_000, 8_000)  # loss tokens
 TARGETS = ("medicine", "science", "finance", "code")  # of the seeds, in turn
 CONTROL, BEST = "alone", "expansion, quick"
-REFERENCE = {"epochs": 1, "rows": 20} if QUICK else {"epochs": 10, "rows": 200}
 RULE = {"name": "expansion", "floor": 0.02}
 ARMS: dict[str, tuple[float | None, dict[str, Any] | None]] = {  # the target's share, and what moves it
     "alone": (1.0, None),
@@ -50,12 +50,6 @@ ARMS: dict[str, tuple[float | None, dict[str, Any] | None]] = {  # the target's 
 MEASURES = ("target", "lost", "new")
 if QUICK:
     ARMS = {name: ARMS[name] for name in ("alone", "expansion")}
-
-
-def training(law: dict[str, Any] | None, rate: float) -> dict[str, Any]:
-    """Return how an arm trains."""
-    moving = {} if law is None else {"law": law, "reference": REFERENCE}
-    return {"adapter": {"name": "full"}, "epochs": 1, "batch_size": 24, "learning_rate": rate, "threads": 1, **moving}
 
 
 def stage(world: int, seed: int, model: str, shares: dict[str, float], tokens: int, train: dict[str, Any]) -> Any:
@@ -73,11 +67,11 @@ def target_of(seed: int) -> str:
 
 def run(arm: str, world: int, seed: int, base: Base) -> dict[str, Any]:
     """Carry out one arm after the stage that all share, and return the target's score and what the others lost."""
-    first = stage(world, seed, base.model, dict.fromkeys(DOMAINS, 1 / len(DOMAINS)), FIRST, training(None, 2e-3))
+    first = stage(world, seed, base.model, dict.fromkeys(DOMAINS, 1 / len(DOMAINS)), FIRST, training(2e-3))
     target, (share, law) = target_of(seed), ARMS[arm]
     shares = {domain: share if domain == target else (1 - share) / (len(DOMAINS) - 1) for domain in DOMAINS}
     law = None if law is None else {**law, "target": target}
-    found = stage(world, seed, str(first["train"].path / "model"), shares, SECOND, training(law, 1e-3))
+    found = stage(world, seed, str(first["train"].path / "model"), shares, SECOND, training(1e-3, law))
     before, after = (read_off(found, "exact_match", "known", stage=at) for at in (0, -1))
     lost = float(np.mean([before[domain] - after[domain] for domain in DOMAINS if domain != target]))
     return {

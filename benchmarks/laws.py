@@ -32,6 +32,7 @@ from _worlds import (
     seeds,
     show,
     swept,
+    training,
     workers,
 )
 
@@ -39,7 +40,6 @@ SEEDS, MORE = seeds(601, 4), () if QUICK else seeds(801, 8)
 TOKENS = 600 if QUICK else 12_000
 FLOOR = 0.02
 CONTROL, BEST = "uniform", "inverse"
-REFERENCE = {"epochs": 1, "rows": 20} if QUICK else {"epochs": 10, "rows": 200}
 POTENTIAL = {"name": "potential", "every": 20, "floor": FLOOR, "sigma": 1.0}
 PROGRESS = {"name": "progress", "every": 20, "floor": 0.04, "sigma": 0.5}
 ARMS: dict[str, tuple[str, dict[str, Any] | None]] = {  # where weights begin, and what moves them
@@ -62,18 +62,12 @@ def weights(start: str, knows: tuple[float, ...]) -> dict[str, float]:
     return {domain: float(value) for domain, value in zip(DOMAINS, out / out.sum(), strict=True)}
 
 
-def training(law: dict[str, Any] | None) -> dict[str, Any]:
-    """Return how an arm trains."""
-    moving = {} if law is None else {"law": law, **({"reference": REFERENCE} if law["name"] == "potential" else {})}
-    return {"adapter": {"name": "full"}, "epochs": 1, "batch_size": 24, "learning_rate": 2e-3, "threads": 1, **moving}
-
-
 def run(arm: str, world: int, seed: int, base: Base) -> dict[str, Any]:
     """Carry out one arm and return what it learned."""
     start, law = ARMS[arm]
     found = carried_out(recipe(
         world, seed, base.model, sources=questions(), law={"name": "explicit", "weights": weights(start, base.knows)},
-        budget={"amount": TOKENS, "unit": "loss_tokens", "max_repeats": 60}, train=training(law),
+        budget={"amount": TOKENS, "unit": "loss_tokens", "max_repeats": 60}, train=training(2e-3, law),
     ))  # fmt: skip
     known, new = (read_off(found, "exact_match", kind) for kind in ("known", "new"))
     return {

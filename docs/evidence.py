@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from composer.trial import paired
+
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 Row = Mapping[str, Any]
 NOT_YET = "Not measured yet."
@@ -147,25 +149,36 @@ def _of_probe(found: Mapping[str, Any]) -> list[list[str]]:
 def _of_laws(found: Mapping[str, Any]) -> list[list[str]]:
     again = found.get("again", {}).get("known") or [_row(found, "known", "inverse")]
     return [
-        ["weights aligned with it beat uniform ones (VersaTune)", "+35.21 %", _gap(_row(found, "known", "knowledge"))],
-        ["weights that follow the potential do (VersaTune)", "the same", _gap(_row(found, "known", "knowledge, potential"))],
-        ["more of what the base lacks does (`inverse`)", "its control", _gap(again[-1])],
-        ["weights that follow progress do (ours)", "-", _gap(_row(found, "known", "uniform, progress"))],
+        [
+            "weights aligned with what the base knows beat uniform ones (VersaTune)",
+            "+35.21 %",
+            _gap(_row(found, "known", "knowledge")),
+        ],
+        [
+            "weights that follow the potential beat uniform ones (VersaTune)",
+            "the same",
+            _gap(_row(found, "known", "knowledge, potential")),
+        ],
+        ["weights that favour what the base lacks (`inverse`) beat uniform ones", "its control", _gap(again[-1])],
+        ["weights that follow progress beat uniform ones (ours)", "-", _gap(_row(found, "known", "uniform, progress"))],
     ]
 
 
 def _of_expansion(found: Mapping[str, Any]) -> list[list[str]]:
-    own = {each["arm"]: each for each in found["claims"]}
+    again = found.get("again", {}).get("target")
+    last = found["claims_again"][-1] if again else found["claims"][-1]
+    quick = again[-1] if again else _row(found, "target", last["arm"])
+    claim = next(each for each in found["claims"] if each["arm"] == "expansion")
     return [
-        ["expansion costs the others less (VersaTune)", "38.77 % less", _cut(own["expansion"])],
-        ["the same rule with larger steps and a cap", "-", _cut((found.get("claims_again") or found["claims"])[-1])],
+        ["expansion costs the others less (VersaTune)", "38.77 % less", _cut(claim, _row(found, "target", "expansion"))],
+        ["the same rule with larger steps and a cap", "-", _cut(last, quick)],
     ]
 
 
 def _of_replay(found: Mapping[str, Any]) -> list[list[str]]:
     return [
         ["replay (stratified) beats none", "-", _gap(_turned(_row(found, "exact_match", "none")))],
-        ["replay by distance beats random replay (InsCL)", "93.3 and 92.0 % of an expert", _distance(found)],
+        ["replay by distance beats random replay (InsCL), of relative gain", "93.3 and 92.0 %", _distance(found)],
         ["`spread` beats stratified replay (ours)", "-", _gap(_row(found, "exact_match", "spread"))],
     ]
 
@@ -182,13 +195,17 @@ def _turned(row: Row) -> Row:
     return {"difference": -row["difference"], "low": -row["high"], "high": -row["low"]}
 
 
-def _cut(claim: Row) -> str:
-    return f"{_share(claim['loss_cut'])} less, with {_share(claim['target_kept'])} of the target's score"
+def _cut(claim: Row, target: Row) -> str:
+    return f"{_share(claim['loss_cut'])} less, with {_share(claim['target_kept'])} of the target's score: {_gap(target)}"
 
 
-def _distance(kept: Mapping[str, Any]) -> str:
-    distance, random = (_row(kept, "gain", arm)["mean"] for arm in ("distance", "random"))
-    return f"{_share(distance)} and {_share(random)}"
+def _distance(found: Mapping[str, Any]) -> str:
+    """Return the relative gains of replay by distance and at random, and their paired difference."""
+    gain = {(run["arm"], run["world"], run["seed"]): run["gain"] for run in found["runs"]}
+    pairs = [pair for arm, *pair in gain if arm == "random" and ("distance", *pair) in gain]
+    distance, random = ([gain[(arm, *pair)] for pair in pairs] for arm in ("distance", "random"))
+    means = " and ".join(_share(sum(side) / len(side)) for side in (distance, random))
+    return f"{means}: {_gap(paired(distance, random).model_dump())}"
 
 
 def _measured(*names: str) -> bool:

@@ -10,7 +10,7 @@ from rich.text import Text
 from composer.artifact import Artifact
 from flows.screen import LONG, out, table
 from flows.trials.measures import measure_of
-from flows.trials.view import show_outlook
+from flows.trials.view import show_found, show_outlook
 
 
 def prediction_view(artifact: Artifact) -> list[Any]:
@@ -33,12 +33,7 @@ def shown(document: Mapping[str, Any]) -> list[Any]:
 
 def show(document: Mapping[str, Any]) -> None:
     """Print what was predicted, and where it lies."""
-    for each in shown(document):
-        out.print(each, soft_wrap=isinstance(each, Text))
-    out.print(
-        f"{document['made']} of {document['steps']} steps done in {document['minutes']:.1f} minutes, the others were there."
-    )
-    out.print(f"{document['prediction']} in {document['store']} (sft-composer show prediction)", soft_wrap=True, markup=False)
+    show_found(document, shown(document), kind="prediction")
 
 
 def _runs(document: Mapping[str, Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
@@ -28,12 +28,17 @@ def shown(document: Mapping[str, Any]) -> list[Any]:
 
 def show(document: Mapping[str, Any]) -> None:
     """Print what a trial found, and where it lies."""
-    for each in shown(document):
+    show_found(document, shown(document), kind="trial")
+
+
+def show_found(document: Mapping[str, Any], lines: Sequence[Any], *, kind: str) -> None:
+    """Print what a plan of many runs found, what was done for it, and where it lies."""
+    for each in lines:
         out.print(each, soft_wrap=isinstance(each, Text))
     out.print(
         f"{document['made']} of {document['steps']} steps done in {document['minutes']:.1f} minutes, the others were there."
     )
-    out.print(f"{document['trial']} in {document['store']} (sft-composer show trial)", soft_wrap=True, markup=False)
+    out.print(f"{document[kind]} in {document['store']} (sft-composer show {kind})", soft_wrap=True, markup=False)
 
 
 def _runs(document: Mapping[str, Any]) -> Any:

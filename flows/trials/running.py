@@ -27,6 +27,8 @@ OWN_BASE = "Every seed has a base model of its own, where the recipe trains one.
 def carried_out(trial: Designed, store: Store, *, plain: bool, traces: bool = False) -> dict[str, Any]:
     """Carry out what is missing of a trial and return what came out, as plain values."""
     plan = trial_plan(trial, store)
+    for unlike in unlike_doses(trial):
+        say(f"warning: {unlike}")
     compared, done = walked(plan, store, until="trial", measure=trial.design.measure, plain=plain, traces=traces)
     return {**document(compared), **done}
 
@@ -62,6 +64,15 @@ def document(compared: Artifact) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def unlike_doses(trial: Designed) -> list[str]:
+    """Say before anything runs where arms replay unlike amounts, for what differs then may be the amount and not the policy."""
+    doses = {arm.name: trial.recipe_of(arm, trial.design.seeds[0]).replay.per_task for arm in trial.design.arms}
+    if len(set(doses.values()) - {0}) < 2:
+        return []
+    told = ", ".join(f"{arm} {n:,}" for arm, n in doses.items() if n)
+    return [f"arms replay unlike amounts per earlier task: {told}; replay.name=POLICY changes the policy alone"]
+
+
 UNEQUAL = 0.02
 
 
@@ -78,6 +89,7 @@ def preview(trial: Designed, store: Store) -> dict[str, Any]:
     design = trial.design
     return {
         "design": design.identity(), "runs": len(design.arms) * len(design.seeds), **outlook(trial_plan(trial, store), store),
+        "warnings": unlike_doses(trial),
     }  # fmt: skip
 
 

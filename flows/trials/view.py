@@ -103,6 +103,8 @@ def show_preview(document: Mapping[str, Any]) -> None:
     out.print(
         f"{document['runs']} runs over {seeds}; judged by {design['measure']}, a difference of {design['worth']:g} counts."
     )
+    for unlike in document["warnings"]:
+        out.print(f"warning: {unlike}", soft_wrap=True, markup=False)
     show_outlook(document)
 
 

@@ -25,6 +25,7 @@ from flows.trials.arms import Arm, read_arm, read_arms
 from flows.trials.design import Designed, design
 from flows.trials.plan import trial_plan
 from tests.conftest import small_recipe, write_world
+from tests.flows.by_prefect import start
 from tests.flows.started import started
 from tests.heard import Heard
 
@@ -222,6 +223,23 @@ def test_in_processes_of_their_own_runs_leave_the_same_bytes(
         {(each.kind, each.key): each.manifest.files for each in Store(at / "store").all()} for at in (path.parent, tmp_path)
     ]
     assert files[0] == files[1]
+
+
+@pytest.mark.prefect
+def test_a_trial_of_adapters_gives_the_same_as_a_prefect_flow(tmp_path: Path) -> None:
+    path = lay(tmp_path)
+    trial = ["trial", "recipe.yaml", "--arms", "train.adapter=lora,lota", "--seeds", "2", "--json"]
+    told = {}
+    for store, how in (("plain", ["--plain"]), ("flow", [])):
+        done = start(path.parent, tmp_path / "home", "-m", "flows", *trial, "--store", str(tmp_path / store), *how)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "could not" not in done.stderr, "a page or an artifact of the flow was not left"
+        told[store] = json.loads(done.stdout)
+    assert [arm["name"] for arm in told["flow"]["design"]["arms"]] == ["full", "lower rate", "lora", "lota"]
+    files = [{(each.kind, each.key): each.manifest.files for each in Store(tmp_path / store).all()} for store in told]
+    assert files[0] == files[1]
+    same = ("trial", "values", "comparisons", "verdicts", "steps", "made")
+    assert {name: told["flow"][name] for name in same} == {name: told["plain"][name] for name in same}
 
 
 @pytest.mark.slow

@@ -73,13 +73,13 @@ fix: install  ## what can be mended by machine
 bench: install  ## every benchmark, quickly and WORKERS at once: that they run, not how fast they are
 	ls benchmarks/[a-z]*.py | HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 xargs -P $(WORKERS) -I script $(BIN)/python script --quick
 
-evidence: install  ## what the methods are worth, in tiny worlds: an hour on two cores, then the tables (LONG=--long: many hours)
+evidence: install  ## what the methods are worth, in tiny worlds: one to two hours on two cores, then the tables (LONG=--long: many hours)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/probe_truth.py --workers 2 --store runs/evidence/probe
 	for script in laws expansion replay_policies adapters; do \
 	  HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/$$script.py $(LONG) || exit 1; done
 	$(BIN)/python docs/generate.py
 
-lab: install  ## the same questions on real text (../shared/data), half an hour on two cores
+lab: install  ## the same questions on real text (../shared/data), three quarters of an hour on two cores
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/real_text.py
 	$(BIN)/python docs/generate.py
 

@@ -268,9 +268,12 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """Return the commit that is checked out, with ``+`` where code was changed since; ``unknown`` outside of git."""
+    """Return the commit that is checked out, with ``+`` where code was changed since; ``unknown`` outside of git.
+
+    Eight digits: of longer ones a check for secrets takes some for keys.
+    """
     code = ("composer", "flows", "probes", "benchmarks/*.py")
-    asked = (["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no", "--", *code])
+    asked = (["git", "rev-parse", "--short=8", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no", "--", *code])
     try:
         found, changed = (subprocess.run(each, capture_output=True, text=True, check=True).stdout.strip() for each in asked)
     except (OSError, subprocess.CalledProcessError):

@@ -164,7 +164,7 @@ def swept(pool: ProcessPoolExecutor, run: Callable[..., Run], asked: Sequence[tu
     """Return what the runs gave, in the order they were asked for, told one by one with the time left."""
     begun, jobs = time.time(), [pool.submit(run, *each) for each in asked]
     for n, done in enumerate(as_completed(jobs), 1):
-        told = {name: round(value, 3) if isinstance(value, float) else value for name, value in done.result().items()}
+        told = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in done.result().items()}
         left = (time.time() - begun) / n * (len(jobs) - n) / 60
         shown = ", ".join(f"{name} {value}" for name, value in told.items() if not isinstance(value, dict))
         print(f"{n} of {len(jobs)}, {left:.0f} minutes left: {shown}", file=sys.stderr, flush=True)

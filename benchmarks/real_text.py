@@ -16,13 +16,16 @@ from typing import Any
 
 from _harness import QUICK, write_evidence
 
+from composer.progress import listener
+from flows.screen import Screen
+
 ROOT = Path(__file__).parents[1]
 STORE = ROOT / "runs" / "real-text"
 SEEDS, FIRST = 3, 701
 TASKS = ("poem_sentiment", "topic_classification", "nli", "commonsense_qa")
 TRIALS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "laws": ("domains", "law=knowledge,inverse", ("budget.amount=60_000", "distance=null", "tags=null")),
-    "replay": ("tasks", "replay=spread,distance", (f"only=[{', '.join(TASKS)}]",)),
+    "replay": ("tasks", "replay.name=spread,distance", (f"only=[{', '.join(TASKS)}]",)),
 }
 
 
@@ -51,6 +54,7 @@ def main() -> None:
     if not (ROOT.parent / "shared" / "data").is_dir():
         print(f"{ROOT.parent / 'shared' / 'data'} is not there: nothing is measured")
         return
+    listener.set(Screen())
     trials = [{"what": what, **trial(what)} for what in TRIALS]
     for each in trials:
         for said in each.get("verdicts", [f"{each.get('steps')} steps, nothing done"]):

@@ -85,6 +85,28 @@ def laws() -> str:
     return _table(head, rows)
 
 
+def shares() -> str:
+    """Return what weights like the base's own did to domains that it knows little, some and most of."""
+    found, rows = _found("laws"), list[list[str]]()
+    scores: dict[tuple[str, int, str], list[float]] = {}
+    for run in found["runs"]:
+        for domain, value in run["by_domain"].items() if run["seed"] in found["sizes"]["seeds"] else ():
+            scores.setdefault((run["arm"], run["world"], domain), []).append(value)
+    mean = {cell: sum(values) / len(values) for cell, values in scores.items()}
+    for words, low, high in (("below 10 %", 0, 0.1), ("10 to 25 %", 0.1, 0.25), ("above 25 %", 0.25, 1.01)):
+        cells = [
+            (int(world), domain)
+            for world, knows in found["sizes"]["knows"].items()
+            for domain, p in zip(found["runs"][0]["by_domain"], knows, strict=True)
+            if low <= p < high
+        ]
+        if len(cells) > 1:
+            uniform, knowledge = ([mean[(arm, *cell)] for cell in cells] for arm in ("uniform", "knowledge"))
+            gap = _gap(paired(knowledge, uniform).model_dump())
+            rows.append([words, str(len(cells)), *(f"{sum(side) / len(side):.3f}" for side in (uniform, knowledge)), gap])
+    return _table(["the base's share", "domains", "known, uniform", "known, knowledge", "difference"], rows)
+
+
 def expansion() -> str:
     """Return what the target gained and the others lost."""
     found, rows = _found("expansion"), list[list[str]]()
@@ -118,9 +140,22 @@ def adapters() -> str:
     for row in found["tables"]["new"]:
         kept, text, of = _row(found, "retained", row["arm"]), _row(found, "text", row["arm"]), cost[row["arm"]]
         rows.append([row["arm"], f"{of['rate']:.0e}", f"{row['mean']:.3f}", _gap(row), f"{kept['mean']:.3f}", _gap(kept),
-                     f"{text['mean']:+.3f}", f"{of['parameters']:,.0f}", f"{of['seconds']:.1f}"])  # fmt: skip
-    head = ["arm", "rate", "new skill", "minus full", "old retained", "minus full", "text, nats", "parameters", "CPU s"]
+                     *_both(found, row["arm"]), f"{text['mean']:+.3f}", f"{of['parameters']:,.0f}",
+                     f"{of['optimizer_mb']:.2f}", f"{of['seconds']:.1f}"])  # fmt: skip
+    head = ["arm", "rate", "new skill", "minus full", "old retained", "minus full", "both", "minus full", "text, nats",
+            "parameters", "AdamW, MB", "CPU s"]  # fmt: skip
     return _table(head, rows)
+
+
+def which_adapter() -> str:
+    """Return of every adapter what it learned, what it kept, the two together and what AdamW held."""
+    found = _found("adapters")
+    rows = []
+    for row in found["tables"]["new"]:
+        kept, of = _row(found, "retained", row["arm"]), next(each for each in found["costs"] if each["arm"] == row["arm"])
+        rows.append([row["arm"], f"{row['mean']:.3f}", f"{kept['mean']:.3f}", *_both(found, row["arm"]),
+                     f"{of['optimizer_mb']:.2f}"])  # fmt: skip
+    return _table(["arm", "new skill", "old skill retained", "both", "minus full", "AdamW, MB"], rows)
 
 
 def real_text() -> str:
@@ -184,10 +219,12 @@ def _of_replay(found: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _of_adapters(found: Mapping[str, Any]) -> list[list[str]]:
-    arms = ("lota", "full, half the rate")
-    lota, half = ([_row(found, of, arm)["mean"] for of in ("new", "retained")] for arm in arms)
-    told = f"new {lota[0]:.3f}, old {lota[1]:.3f}; full at half the rate {half[0]:.3f} and {half[1]:.3f}"
-    return [["a lottery ticket learns, and keeps old skills (LoTA)", "better than full and LoRA", told]]
+    full, lora, half = (_gap(_skill(found, "lota", arm)[1]) for arm in ("full", "lora", "full, half the rate"))
+    skill = "in the harmonic mean of new and old skill"
+    return [
+        [f"a lottery ticket beats full fine-tuning and LoRA (LoTA), {skill}", "it does", f"{full} and {lora}"],
+        ["the same against full fine-tuning at half the rate", "-", half],
+    ]
 
 
 def _turned(row: Row) -> Row:
@@ -201,11 +238,26 @@ def _cut(claim: Row, target: Row) -> str:
 
 def _distance(found: Mapping[str, Any]) -> str:
     """Return the relative gains of replay by distance and at random, and their paired difference."""
-    gain = {(run["arm"], run["world"], run["seed"]): run["gain"] for run in found["runs"]}
-    pairs = [pair for arm, *pair in gain if arm == "random" and ("distance", *pair) in gain]
-    distance, random = ([gain[(arm, *pair)] for pair in pairs] for arm in ("distance", "random"))
-    means = " and ".join(_share(sum(side) / len(side)) for side in (distance, random))
-    return f"{means}: {_gap(paired(distance, random).model_dump())}"
+    means, row = _between(found, "distance", "random", of=lambda run: run["gain"])
+    return f"{' and '.join(map(_share, means))}: {_gap(row)}"
+
+
+def _between(found: Row, arm: str, other: str, *, of: Callable[[Row], float]) -> tuple[tuple[float, float], Row]:
+    """Return the means of two arms over the pairs that both have, and their paired difference."""
+    value = {(run["arm"], run["world"], run["seed"]): of(run) for run in found["runs"] if run["arm"] in (arm, other)}
+    pairs = [pair for who, *pair in value if who == other and (arm, *pair) in value]
+    mine, theirs = ([value[(who, *pair)] for pair in pairs] for who in (arm, other))
+    return (sum(mine) / len(mine), sum(theirs) / len(theirs)), paired(mine, theirs).model_dump()
+
+
+def _skill(found: Row, arm: str, other: str) -> tuple[tuple[float, float], Row]:
+    """Return two arms' harmonic means of new and old skill, by which rates were chosen, and their paired difference."""
+    return _between(found, arm, other, of=lambda run: 2 * run["new"] * run["old"] / ((run["new"] + run["old"]) or 1))
+
+
+def _both(found: Row, arm: str) -> tuple[str, str]:
+    (mine, _), row = _skill(found, arm, found["control"])
+    return f"{mine:.3f}", "-" if arm == found["control"] else _gap(row)
 
 
 def _measured(*names: str) -> bool:
@@ -221,9 +273,11 @@ def _table_of(make: Callable[[], str], *names: str) -> Callable[[], str]:
 TABLES: Mapping[str, Callable[[], str]] = {
     "probe": _table_of(probe, "probe_truth"),
     "laws": _table_of(laws, "laws"),
+    "shares": _table_of(shares, "laws"),
     "expansion": _table_of(expansion, "expansion"),
     "replay": _table_of(replay, "replay_policies"),
     "adapters": _table_of(adapters, "adapters"),
     "real-text": _table_of(real_text, "real_text"),
     "made-with": made_with,
 }
+BRIEF = _table_of(which_adapter, "adapters")

@@ -127,6 +127,7 @@ LEAST = 0.05  # seconds of a stage that is shown beside what was foreseen of it
 DOCUMENTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"families": compact, "evidence": evidence.summary},
     "benchmarks/README.md": {"results": benchmarks},
+    "docs/decide.md": {"which-adapter": evidence.BRIEF},
     "docs/evidence.md": evidence.TABLES,
     "docs/scale.md": {"scale": scale, "validation": validation},
 }

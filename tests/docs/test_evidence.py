@@ -63,3 +63,38 @@ def test_the_probe_has_a_line_for_every_mixture_and_one_for_all(evidence: Any, t
         "| A | 2 | 0.030 | 0.020 | 0.040 |", "| B | 1 | 0.060 | 0.060 | 0.060 |", "| all | 3 | **0.040** | 0.020 | 0.060 |",
         "| guessing equal shares | 3 | 0.300 | - | - |",
     ]  # fmt: skip
+
+
+def test_adapters_are_compared_in_new_and_old_skill_together(evidence: Any, tmp_path: Path) -> None:
+    skills = {"full": ((0.4, 0.4), (0.6, 0.6)), "lota": ((0.75, 0.375), (1.0, 2 / 3)), "lora": ((0.0, 0.5), (0.5, 0.0))}
+    runs = [
+        {"arm": arm, "world": 1, "seed": seed, "new": new, "old": old}
+        for arm, each in skills.items()
+        for seed, (new, old) in enumerate(each)
+    ]
+    tables = {of: [row("full", 0.5), row("lota", 0.75, **GAP), row("lora", 0.25, **GAP)] for of in ("new", "retained", "text")}
+    costs = [{"arm": arm, "rate": 2e-4, "parameters": 1_000, "optimizer_mb": 5.25, "seconds": 4.0} for arm in skills]
+    write(tmp_path, "adapters", control="full", tables=tables, runs=runs, costs=costs)
+    assert [line.split(" | ")[6:8] for line in evidence.TABLES["adapters"]().splitlines()[2:]] == [
+        ["0.500", "-"],
+        ["0.650", "+0.150 (-0.485 to +0.785)"],  # harmonic means of 0.5 and 0.8
+        ["0.000", "-0.500 (-1.771 to +0.771)"],  # 12.706 times 0.2 / sqrt(2) over sqrt(2)
+    ]
+    assert [line.split(" | ")[3] for line in evidence.BRIEF().splitlines()[2:]] == ["0.500", "0.650", "0.000"]
+
+
+def test_domains_stand_by_what_the_base_knows_of_them(evidence: Any, tmp_path: Path) -> None:
+    runs = [
+        {"arm": arm, "world": world, "seed": seed, "by_domain": {"law": law, "code": code}}
+        for world in (1, 2)
+        for arm, seed, law, code in (
+            ("uniform", 1, 0.2, 0.5), ("uniform", 2, 0.4, 0.5), ("uniform", 9, 0.9, 0.9),
+            ("knowledge", 1, 0.1, 0.4), ("knowledge", 2, 0.1, 0.6 + 0.2 * world),
+        )
+    ]  # fmt: skip
+    sizes = {"seeds": [1, 2], "knows": {"1": [0.05, 0.95], "2": [0.09, 0.91]}}
+    write(tmp_path, "laws", tables={}, sizes=sizes, runs=runs)
+    assert evidence.TABLES["shares"]().splitlines()[2:] == [
+        "| below 10 % | 2 | 0.300 | 0.100 | -0.200 (-0.200 to -0.200) |",
+        "| above 25 % | 2 | 0.500 | 0.650 | +0.150 (-0.485 to +0.785) |",
+    ]

@@ -161,7 +161,10 @@ def bases(pool: ProcessPoolExecutor, worlds: Sequence[int]) -> dict[int, Base]:
 
 
 def swept(pool: ProcessPoolExecutor, run: Callable[..., Run], asked: Sequence[tuple[Any, ...]]) -> list[Run]:
-    """Return what the runs gave, in the order they were asked for, told one by one with the time left."""
+    """Return what the runs gave, in the order they were asked for, told one by one with the time left.
+
+    Ask arm by arm: arms of one world and seed share stages, and where they are carried out at once one waits for the other's.
+    """
     begun, jobs = time.time(), [pool.submit(run, *each) for each in asked]
     for n, done in enumerate(as_completed(jobs), 1):
         told = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in done.result().items()}

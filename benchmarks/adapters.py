@@ -144,7 +144,7 @@ def sweep(pool: Any) -> dict[str, float]:
         task_files(world, [seed for at, seed in TUNING if at == world])
     made = bases(pool, list(dict.fromkeys(world for world, _ in TUNING)))
     arms = [arm for arm in ARMS if arm not in LOWER]
-    asked = [(arm, *pair, made[pair[0]], rate) for pair in TUNING for arm in arms for rate in RATES[arm]]
+    asked = [(arm, *pair, made[pair[0]], rate) for arm in arms for rate in RATES[arm] for pair in TUNING]
     return tuned(swept(pool, run, asked))
 
 
@@ -165,7 +165,7 @@ def main() -> None:
         made = bases(pool, WORLDS)
         for world in WORLDS:
             task_files(world, SEEDS)
-        runs = swept(pool, run, [(arm, w, seed, made[w], rates[arm]) for seed in SEEDS for w in WORLDS for arm in ARMS])
+        runs = swept(pool, run, [(arm, w, seed, made[w], rates[arm]) for arm in ARMS for seed in SEEDS for w in WORLDS])
     tables = {of: compared(runs, of=of, control=CONTROL, n_comparisons=len(ARMS) - 1) for of in MEASURES}
     sizes = {"old": OLD, "new": NEW, "steps": STEPS, "batch": BATCH, "calibration": CALIBRATION, "rates": rates}
     write_evidence("adapters", control=CONTROL, sizes=sizes, tables=tables, runs=runs, costs=costs(runs))

@@ -96,10 +96,10 @@ def main() -> None:
     """Carry out every arm, compare them, and keep the tables."""
     with workers() as pool:
         made = bases(pool, WORLDS)
-        asked = [(arm, world, seed, made[world]) for seed in SEEDS for world in WORLDS for arm in ARMS]
+        asked = [(arm, world, seed, made[world]) for arm in ARMS for seed in SEEDS for world in WORLDS]
         runs = swept(pool, run, asked)
         more = swept(
-            pool, run, [(arm, world, seed, made[world]) for seed in MORE for world in WORLDS for arm in (CONTROL, BEST)]
+            pool, run, [(arm, world, seed, made[world]) for arm in (CONTROL, BEST) for seed in MORE for world in WORLDS]
         )
     tables = {of: compared(runs, of=of, control=CONTROL, n_comparisons=len(ARMS) - 1) for of in MEASURES}
     again = {of: compared(more, of=of, control=CONTROL, n_comparisons=1) for of in MEASURES} if more else {}

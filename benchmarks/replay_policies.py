@@ -83,9 +83,9 @@ def main() -> None:
         made = bases(pool, WORLDS)
         for world in WORLDS:
             task_files(world, (*SEEDS, *MORE))
-        asked = [(arm, w, seed, made[w]) for seed in SEEDS for w in WORLDS for arm in ARMS]
+        asked = [(arm, w, seed, made[w]) for arm in ARMS for seed in SEEDS for w in WORLDS]
         again = ARMS if LONG else (CONTROL, BEST)
-        runs = swept(pool, run, asked + [(arm, w, seed, made[w]) for seed in MORE for w in WORLDS for arm in again])
+        runs = swept(pool, run, asked + [(arm, w, seed, made[w]) for arm in again for seed in MORE for w in WORLDS])
     known = [of for of in MEASURES if finite([each[of] for each in runs])]
     tables = {of: compared(runs, of=of, control=CONTROL, n_comparisons=len(ARMS) - 1) for of in known}
     sizes = {"worlds": WORLDS, "seeds": SEEDS, "more": MORE, "tasks": TASKS, "rows": ROWS, "per_task": 20}

@@ -6,7 +6,8 @@ A model sees every row by itself either way, so that the layout decides what a s
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,7 +100,9 @@ def token_losses(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
     given = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}
     following = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED).flatten()
     places = (following != IGNORED).nonzero().squeeze(1)  # numbers, for the gradient of a boolean mask takes a third longer
-    logits = model(**given, use_cache=False).logits.flatten(0, 1).index_select(0, places)
+    with _asked_at(places, model, batch["input_ids"].shape):
+        logits = model(**given, use_cache=False).logits.flatten(0, 1)
+    logits = logits if len(logits) == len(places) else logits.index_select(0, places)  # fewer: the last column has no place
     return torch.nn.functional.cross_entropy(logits.float(), following[places], reduction="none")
 
 
@@ -158,6 +161,28 @@ def check_isolation(model: Any, *, micro_batch: int | None = None) -> None:
         )
         expected = "one that keeps them apart by position_ids"
         raise ModelError(what, where="train.packing", expected=expected, got=got, hint="leave train.packing out")
+
+
+@contextmanager
+def _asked_at(places: Tensor, model: Any, shape: Sequence[int]) -> Iterator[None]:
+    """Let the output layer see the hidden states at some places only, numbers among all tokens of a batch of this shape.
+
+    What it says of the others nobody reads, and with a large vocabulary they are most of the memory of a pass. A compiled pass
+    keeps the hooks that it was compiled with, so that it computes them all.
+    """
+    network = getattr(model, "module", model)  # within DDP
+    head = None if getattr(network, "_compiled_call_impl", None) else network.get_output_embeddings()
+
+    def narrowed(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        hidden, *more = inputs
+        return (hidden.flatten(0, 1).index_select(0, places)[None], *more) if hidden.shape[:2] == shape else None
+
+    hook = None if head is None else head.register_forward_pre_hook(narrowed)
+    try:
+        yield
+    finally:
+        if hook is not None:
+            hook.remove()
 
 
 def _filled(bins: Sequence[Sequence[Row]]) -> tuple[dict[str, Tensor], NDArray[np.bool_]]:

@@ -9,6 +9,8 @@ from pydantic import Field
 
 from composer.train.reweight.base import Look, Move, Reweighting, given
 
+LEAST = 1e-12  # share below which progress is not multiplied further
+
 
 class Progress(Reweighting):
     """Follow the progress on held-out rows: ``P_j' ~ P_j (1 + sigma d_j / max over i of |d_i|)``.
@@ -41,7 +43,7 @@ class Progress(Reweighting):
     def update(self, look: Look) -> Move:
         """Return the weights after one update."""
         fell = given(look.previous) - look.loss
-        gain = np.where(np.isfinite(fell) & (look.weights > 0), fell, 0.0) / np.where(look.weights > 0, look.weights, 1.0)
+        gain = np.where(np.isfinite(fell) & (look.weights > 0), fell, 0.0) / np.maximum(look.weights, LEAST)
         before = look.memory.get("progress")
         smooth = gain if before is None else self.alpha * np.array(before) + (1 - self.alpha) * gain
         most = np.abs(smooth).max()

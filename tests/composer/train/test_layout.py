@@ -184,6 +184,37 @@ def test_packed_and_padded_rows_have_the_same_gradients(kind: str, attention: st
             assert float((theirs[name] - gradient).norm()) <= 1e-4 * float(gradient.norm()) + 1e-7, name
 
 
+class Wrapped(torch.nn.Module):
+    """A model as DDP holds it."""
+
+    def __init__(self, module: Any) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, **given: Any) -> Any:
+        return self.module(**given)
+
+
+SCALED = {"gemma2": {**WIDE, "head_dim": 8, "final_logit_softcapping": 0.5}, "granite": {**WIDE, "logits_scaling": 3.0}}
+
+
+@pytest.mark.parametrize("layout", ["padded", "packed"])
+@pytest.mark.parametrize(("kind", "fields"), [*FAMILIES.items(), *SCALED.items()])
+def test_the_output_layer_sees_trained_places_alone_and_says_the_same(kind: str, fields: dict[str, Any], layout: str) -> None:
+    model, seen = network(kind, **fields), []
+    batch = padded(ROWS) if layout == "padded" else packed(ROWS, length=16)
+    following = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
+    given = {name: tensor for name, tensor in batch.items() if name not in ("labels", "domain")}
+    logits = model(**given, use_cache=False).logits.flatten(0, 1)
+    whole = torch.nn.functional.cross_entropy(logits, following.flatten(), reduction="none")
+    model.get_output_embeddings().register_forward_hook(lambda *got: seen.append(got[-1].shape))
+    for shown in (model, Wrapped(model)):
+        torch.testing.assert_close(token_losses(shown, batch), whole[following.flatten() != IGNORED], rtol=0, atol=1e-6)
+    assert seen == [(1, int((following != IGNORED).sum()), VOCAB)] * 2
+    model(**given, use_cache=False)
+    assert seen[-1][:2] == batch["input_ids"].shape
+
+
 @pytest.mark.parametrize("kind", sorted(FAMILIES))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_models_that_keep_rows_apart_pass(kind: str, dtype: torch.dtype) -> None:

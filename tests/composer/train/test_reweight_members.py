@@ -81,6 +81,12 @@ def test_a_domain_that_is_trained_too_much_loses_weight_by_progress_and_gains_by
     assert law("progress").move(seen).weights[0] < 0.5 < law("potential").move(seen).weights[0]
 
 
+def test_a_share_of_nearly_nothing_does_not_overflow() -> None:
+    move = law("progress", floor=0.0).move(look([1, 5e-324], [1.0, 0.0], previous=[1.5, 1.0]))
+    assert np.isfinite(move.told["progress"]).all()
+    assert move.weights.sum() == pytest.approx(1)
+
+
 def test_without_progress_anywhere_weights_rest() -> None:
     for loss in ([1.0, 1.0], [NAN, NAN]):
         assert law("progress").move(look([0.7, 0.3], loss, previous=[1.0, 1.0])).weights.tolist() == [0.7, 0.3]

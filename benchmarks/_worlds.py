@@ -7,6 +7,8 @@ tuning, and every script keeps its seeds apart from those of the others and from
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import multiprocessing
 import os
@@ -151,8 +153,16 @@ def read_off(found: Mapping[str, Artifact], of: str, kind: str, *, stage: int = 
 def workers() -> Iterator[ProcessPoolExecutor]:
     """Give as many processes of one thread each as there are cores."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(max(2, os.cpu_count() or 2), mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max(2, os.cpu_count() or 2), mp_context=spawn, initializer=_settle) as pool:
         yield pool
+
+
+def _settle() -> None:
+    """Import what every run needs and let the collector pass over it: every training asks it to look through all there is."""
+    for name in ("composer.train.trainer", "flows.pipeline", "flows.shell", "probes.engines.hf", "transformers.models.llama"):
+        importlib.import_module(name)
+    gc.freeze()
 
 
 def bases(pool: ProcessPoolExecutor, worlds: Sequence[int]) -> dict[int, Base]:

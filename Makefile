@@ -73,7 +73,11 @@ fix: install  ## what can be mended by machine
 bench: install  ## every benchmark, quickly and WORKERS at once: that they run, not how fast they are
 	ls benchmarks/[a-z]*.py | HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 xargs -P $(WORKERS) -I script $(BIN)/python script --quick
 
-evidence: install  ## what the methods are worth, in tiny worlds: one to two hours on two cores, then the tables (LONG=--long: many hours)
+# glibc keeps what is freed: else every step gives its tensors back to the kernel and asks for them again.
+evidence lab: export MALLOC_MMAP_THRESHOLD_ := 1073741824
+evidence lab: export MALLOC_TRIM_THRESHOLD_ := 1073741824
+
+evidence: install  ## what the methods are worth, in tiny worlds: an hour on two cores, then the tables (LONG=--long: many hours)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/probe_truth.py --workers 2 --store runs/evidence/probe
 	for script in laws expansion replay_policies adapters; do \
 	  HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/$$script.py $(LONG) || exit 1; done

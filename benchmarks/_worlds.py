@@ -133,14 +133,29 @@ def training(rate: float, law: dict[str, Any] | None = None) -> dict[str, Any]:
     return {"adapter": {"name": "full"}, "epochs": 1, "batch_size": 24, "learning_rate": rate, "threads": 1, **moving}
 
 
-def carried_out(read: Any) -> dict[str, Artifact]:
-    """Carry out a recipe, or find it carried out, without a word."""
+def carried_out(read: Any, *, until: str = "retain") -> dict[str, Artifact]:
+    """Carry out a recipe as far as a stage, or find it carried out, without a word."""
     from flows.pipeline import make_plan
+
+    return _walked(make_plan(read, store := Store(read.store)).until(until), store)
+
+
+def afterwards(read: Any) -> tuple[Artifact, Mapping[str, Mapping[str, float]]]:
+    """Return a recipe's training, and what was measured of every domain after it; nothing is measured before it."""
+    from flows.pipeline import make_plan
+    from flows.plan import Plan
+
+    plan = make_plan(read, store := Store(read.store)).until("evaluate")
+    found = _walked(Plan(plan.recipe, tuple(step for step in plan if step.label != "evaluate before")), store)
+    *_, last = (artifact for label, artifact in found.items() if label.startswith("evaluate"))
+    return found["train"], last.json("evaluation.json")
+
+
+def _walked(plan: Any, store: Store) -> dict[str, Artifact]:
     from flows.shell import carry_out
 
     with redirect_stderr(StringIO()):
-        store = Store(read.store)
-        return carry_out(make_plan(read, store).until("retain"), store, plain=True)
+        return carry_out(plan, store, plain=True)
 
 
 def read_off(found: Mapping[str, Artifact], of: str, kind: str, *, stage: int = -1) -> dict[str, float]:

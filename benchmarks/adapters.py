@@ -97,7 +97,7 @@ def run(arm: str, world: int, seed: int, base: Base, rate: float) -> dict[str, A
             world, seed, base.model, sources=sources(seed, trained=OLD), budget=budget(3 * 300 * len(OLD) // BATCH),
             train=settings({"name": "full"}, 1e-3), law="uniform",
         )  # fmt: skip
-        old = carried_out(first)["train"].path / "model"
+        old = carried_out(first, until="train")["train"].path / "model"
         steps = {"mola": STEPS // 2, "lota": STEPS - CALIBRATION}.get(ARMS[arm]["name"], STEPS)
         found = carried_out(recipe(
             world, seed, str(old), sources=sources(seed, trained=NEW), budget=budget(steps), law="uniform",

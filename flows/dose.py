@@ -6,8 +6,7 @@ what is replayed, and what is random in training. It is not another base model: 
 with its own seed, and every run starts from it. Training one for each seed would cost more than all else, and would mix what a
 base model happens to know with what replay does.
 
-What does not depend on the dose is done once for each seed. A probe is among it, even where the law needs none: ``probe=null``
-saves its time.
+What does not depend on the dose is done once for each seed; a probe is among it where the law needs what it finds.
 """
 
 from __future__ import annotations

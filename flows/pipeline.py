@@ -37,7 +37,7 @@ def run_story(recipe: Recipe, call: Call, prints: Fingerprints, *, base_seed: in
     measured = measure_story(recipe, call, prints, pooled)
     mixture = call(
         "mix", law=recipe.law, domains=recipe.targets, unit=recipe.budget.unit, samples=pooled.samples,
-        knowledge=measured.get("probe"),
+        knowledge=measured.get("probe") if "knowledge" in recipe.law.needs else None,
     )  # fmt: skip
     ground = Ground(recipe, call, pooled.model, pooled.parts, pooled.samples, measured, mixture)
     told = (*pooled.parts, pooled.samples, *pooled.made, *measured.values(), mixture, *sequence_story(ground))

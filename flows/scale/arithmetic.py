@@ -23,7 +23,7 @@ FLOAT, HALF = 4, 2
 ACTIVATIONS = 34
 """Bytes that a layer keeps of every token and hidden entry for the pass backward, attention's own scores aside."""
 LOGITS = 3 * FLOAT
-"""Bytes of a token and vocabulary entry: logits, their float32 copy and its gradient."""
+"""Bytes of a token and vocabulary entry: logits, their float32 copy and its gradient; as if all tokens were trained on."""
 
 
 @dataclass(frozen=True)

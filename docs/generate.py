@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import evidence
+import excerpts
 import measured
 import reference
 import yaml
@@ -127,8 +128,8 @@ LEAST = 0.05  # seconds of a stage that is shown beside what was foreseen of it
 DOCUMENTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"families": compact, "evidence": evidence.summary},
     "benchmarks/README.md": {"results": benchmarks},
-    "docs/decide.md": {"which-adapter": evidence.BRIEF},
     "docs/evidence.md": evidence.TABLES,
+    **excerpts.PAGES,
     "docs/scale.md": {"scale": scale, "validation": validation},
 }
 

@@ -19,7 +19,15 @@ def evidence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     monkeypatch.setattr(evidence, "RESULTS", tmp_path)
     yield evidence
-    del sys.modules["evidence"]
+    for name in ("evidence", "excerpts"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def excerpts(evidence: Any) -> Any:  # noqa: ARG001
+    import excerpts
+
+    return excerpts
 
 
 def row(arm: str, mean: float, **gap: Any) -> dict[str, Any]:
@@ -65,7 +73,7 @@ def test_the_probe_has_a_line_for_every_mixture_and_one_for_all(evidence: Any, t
     ]  # fmt: skip
 
 
-def test_adapters_are_compared_in_new_and_old_skill_together(evidence: Any, tmp_path: Path) -> None:
+def test_adapters_are_compared_in_new_and_old_skill_together(evidence: Any, excerpts: Any, tmp_path: Path) -> None:
     skills = {"full": ((0.4, 0.4), (0.6, 0.6)), "lota": ((0.75, 0.375), (1.0, 2 / 3)), "lora": ((0.0, 0.5), (0.5, 0.0))}
     runs = [
         {"arm": arm, "world": 1, "seed": seed, "new": new, "old": old}
@@ -80,7 +88,12 @@ def test_adapters_are_compared_in_new_and_old_skill_together(evidence: Any, tmp_
         ["0.650", "+0.150 (-0.485 to +0.785)"],  # harmonic means of 0.5 and 0.8
         ["0.000", "-0.500 (-1.771 to +0.771)"],  # 12.706 times 0.2 / sqrt(2) over sqrt(2)
     ]
-    assert [line.split(" | ")[3] for line in evidence.BRIEF().splitlines()[2:]] == ["0.500", "0.650", "0.000"]
+    assert [line.split(" | ")[3] for line in excerpts.ADAPTER().splitlines()[2:]] == ["0.500", "0.650", "0.000"]
+    assert excerpts.adapters("lota")().splitlines()[2:] == [
+        "| full | 0.500 | - | 0.500 | - | 0.500 | - | +0.500 | - |",
+        "| lota | 0.750 | -0.050 (-0.100 to -0.001) | 0.750 | -0.050 (-0.100 to -0.001) | 0.650 | +0.150 (-0.485 to +0.785) "
+        "| +0.750 | -0.050 (-0.100 to -0.001) |",
+    ]
 
 
 def test_domains_stand_by_what_the_base_knows_of_them(evidence: Any, tmp_path: Path) -> None:
@@ -98,3 +111,22 @@ def test_domains_stand_by_what_the_base_knows_of_them(evidence: Any, tmp_path: P
         "| below 10 % | 2 | 0.300 | 0.100 | -0.200 (-0.200 to -0.200) |",
         "| above 25 % | 2 | 0.500 | 0.650 | +0.150 (-0.485 to +0.785) |",
     ]
+
+
+def test_laws_stand_with_what_was_asked_again(excerpts: Any, tmp_path: Path) -> None:
+    assert excerpts.LAW() == excerpts.SHARE() == excerpts.REPLAY() == "Not measured yet."
+    first = {of: [row("uniform", 0.2), row("inverse", 0.25, **GAP)] for of in ("known", "loss")}
+    write(tmp_path, "laws", tables=first, again={of: [row("uniform", 0.2), row("inverse", 0.1, **GAP)] for of in first})
+    told = "-0.050 (-0.100 to -0.001) | < 0.001 | -0.050 (-0.100 to -0.001) | < 0.001"
+    lines = excerpts.LAW().splitlines()[2:]
+    assert lines == [f"| inverse | 12 | {told} |", f"| inverse, asked again | 12 | {told} |"]
+
+
+def test_shares_stand_with_their_claims_and_policies_with_their_gains(excerpts: Any, tmp_path: Path) -> None:
+    claims = [{"arm": "alone", "target_kept": 1.0, "loss_cut": 0.0}, {"arm": "90 %", "target_kept": 0.9, "loss_cut": 0.5}]
+    write(tmp_path, "expansion", tables={"target": [row("alone", 0.5), row("90 %", 0.4, **GAP)]}, claims=claims)
+    assert excerpts.SHARE().splitlines()[2:] == ["| 90 % | 12 | 90.0 % | -0.050 (-0.100 to -0.001) | 50.0 % |"]
+    tables = {of: [row("stratified", 0.5), row("none", 0.1, **GAP)] for of in ("exact_match", "gain")}
+    write(tmp_path, "replay_policies", tables=tables)
+    told = "-0.050 (-0.100 to -0.001) | < 0.001 | -0.050 (-0.100 to -0.001)"
+    assert excerpts.REPLAY().splitlines()[2:] == [f"| `none` | 12 | {told} |"]

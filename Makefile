@@ -21,7 +21,7 @@ install: .venv/.installed  ## make .venv and install the project into it
 	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]"
 	touch $@
 
-demo: install  ## the whole story in the tiny world, in three to four minutes on two cores
+demo: install  ## the whole story in the tiny world, in two to four minutes on two cores
 	$(BIN)/sft-composer demo
 
 test: install  ## the default tests, in WORKERS processes: no network, no GPU

@@ -167,7 +167,7 @@ def check_isolation(model: Any, *, micro_batch: int | None = None) -> None:
 def _asked_at(places: Tensor, model: Any, shape: Sequence[int]) -> Iterator[None]:
     """Let the output layer see the hidden states at some places only, numbers among all tokens of a batch of this shape.
 
-    What it says of the others nobody reads, and with a large vocabulary they are most of the memory of a pass. A compiled pass
+    What it says of the others nobody reads, and with a large vocabulary they are the largest tensors of a pass. A compiled pass
     keeps the hooks that it was compiled with, so that it computes them all.
     """
     network = getattr(model, "module", model)  # within DDP

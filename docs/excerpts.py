@@ -69,18 +69,8 @@ def adapters(*arms: str) -> Make:
                 cells += [f"{row['mean']:.3f}", gap_of(row)]
             text = row_of(found, "text", arm)
             rows.append([*cells, *both(found, arm), f"{text['mean']:+.3f}", gap_of(text)])
-        head = [
-            "arm",
-            "new skill",
-            "minus full",
-            "old retained",
-            "minus full",
-            "both",
-            "minus full",
-            "text, nats",
-            "minus full",
-        ]
-        return table(head, rows)
+        measures = ("new skill", "old retained", "both", "text, nats")
+        return table(["arm", *(head for of in measures for head in (of, "minus full"))], rows)
 
     return if_measured(rows_of, "adapters")
 

@@ -158,9 +158,10 @@ def test_until_keeps_what_a_command_reads(world: Path) -> None:
 
 def test_a_mixture_waits_for_a_probe_where_its_law_reads_one(world: Path) -> None:
     for law, waits in (("knowledge", True), ("inverse", True), ("uniform", False), ("proportional", False)):
-        labels = {step.label for step in plan_of(world, f"law={law}").until("mix")}
-        assert ("probe" in labels) is waits, law
-        assert "mix" in labels
+        for stage in ("mix", "retain"):
+            labels = {step.label for step in plan_of(world, f"law={law}").until(stage)}
+            assert ("probe" in labels) is waits, (law, stage)
+            assert stage in labels
 
 
 def test_the_composition_holds_the_law_within_one_sample(done: Done) -> None:
